@@ -1,0 +1,1 @@
+"""Who exists: domains, people, addresses, credentials, roles. It knows nothing of mail."""

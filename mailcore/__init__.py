@@ -1,0 +1,1 @@
+"""Mail itself: wire formats, MIME, the store, the protocol servers and delivery (see docs/architecture.md)."""

@@ -1,0 +1,33 @@
+"""The schema, one file per group of tables. Mail is read and written by mailcore.store's SQL, never through the ORM."""
+
+from mailcore.models.delivery import DkimKey, Outbound, OutboundRecipient
+from mailcore.models.mail import (
+    AccountState,
+    Blob,
+    Entry,
+    Expunged,
+    GoneMailbox,
+    Mailbox,
+    Message,
+    MessageText,
+    Subscription,
+    ThreadKey,
+)
+from mailcore.models.trace import TraceEvent
+
+__all__ = [
+    "AccountState",
+    "Blob",
+    "DkimKey",
+    "Entry",
+    "Expunged",
+    "GoneMailbox",
+    "Mailbox",
+    "Message",
+    "MessageText",
+    "Outbound",
+    "OutboundRecipient",
+    "Subscription",
+    "ThreadKey",
+    "TraceEvent",
+]

@@ -1,0 +1,1 @@
+"""The Django project and everything that is seen in a browser; nothing imports it."""

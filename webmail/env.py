@@ -1,0 +1,65 @@
+"""Turns Mailstead's settings into what Django wants: the database dictionary and the installation key."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from mailcore.conf import Conf, ConfigError
+
+
+def database(url: str) -> dict[str, Any]:
+    """Django's DATABASES entry for a postgres:// URL; socket directories are given as ?host=/path."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("postgres", "postgresql"):
+        raise ConfigError("DATABASE_URL: must begin with postgresql://")
+    query = dict(parse_qsl(parts.query))
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": unquote(parts.path.lstrip("/")) or "mailstead",
+        "USER": unquote(parts.username or ""),
+        "PASSWORD": unquote(parts.password or ""),
+        "HOST": query.pop("host", parts.hostname or ""),
+        "PORT": query.pop("port", str(parts.port or "")),
+        "CONN_MAX_AGE": 60,
+        # Server-side binding, so that both drivers of mailcore.db give every statement the same types.
+        "OPTIONS": {"server_side_binding": True, **query},
+        # A suite of several workers, and CI's, each get a database of their own from this name.
+        "TEST": {"NAME": "test_" + (unquote(parts.path.lstrip("/")) or "mailstead")},
+    }
+
+
+def database_or_none(conf: Conf) -> dict[str, Any]:
+    """As `database`, or a placeholder that fails with a clear line when nothing is running yet."""
+    try:
+        return database(conf.database_url)
+    except ConfigError:
+        if conf.database:
+            raise
+        return {"ENGINE": "django.db.backends.postgresql", "NAME": "mailstead", "HOST": str(conf.data / "not-started")}
+
+
+def installation_key(conf: Conf) -> str:
+    """The key that signs sessions and seals secrets; made on first use, kept in the data directory (mode 0600)."""
+    if conf.secret_key:
+        return conf.secret_key
+    path = conf.data / "secret.key"
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise ConfigError(f"MAILSTEAD_DATA: cannot read {path}: {error.strerror}") from None
+    key = secrets.token_urlsafe(48)
+    try:
+        conf.data.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:  # another process was quicker
+        return path.read_text().strip()
+    except OSError as error:
+        raise ConfigError(f"MAILSTEAD_DATA: cannot write {path}: {error.strerror}") from None
+    with os.fdopen(descriptor, "w") as file:
+        file.write(key + "\n")
+    return key
