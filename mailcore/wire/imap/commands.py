@@ -1,0 +1,227 @@
+"""The values that parsed IMAP commands are made of: one frozen dataclass per shape of arguments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from mailcore.wire.imap.fetch_item import FetchItem
+from mailcore.wire.imap.frames import Literal, StreamedLiteral
+from mailcore.wire.imap.numset import SequenceSet
+from mailcore.wire.imap.search_key import SearchKey
+
+
+@dataclass(frozen=True, slots=True)
+class NoArgs:
+    """CAPABILITY, NOOP, LOGOUT, STARTTLS, CHECK, CLOSE, UNSELECT, EXPUNGE, IDLE, NAMESPACE."""
+
+
+@dataclass(frozen=True, slots=True)
+class IdArgs:
+    """ID (RFC 2971): what the client tells about itself; None for `ID NIL`."""
+
+    fields: tuple[tuple[str, str | None], ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class EnableArgs:
+    """ENABLE (RFC 5161): capability names in upper case, known or not."""
+
+    capabilities: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LoginArgs:
+    """LOGIN. The password never appears in repr()."""
+
+    user: str
+    password: str
+
+    def __repr__(self) -> str:
+        return f"LoginArgs(user={self.user!r}, password=***)"
+
+
+@dataclass(frozen=True, slots=True)
+class AuthenticateArgs:
+    """AUTHENTICATE: mechanism in upper case; `initial` is the SASL-IR base64 as sent (b"=" is empty), None if absent."""
+
+    mechanism: str
+    initial: bytes | None
+
+    def __repr__(self) -> str:
+        return f"AuthenticateArgs(mechanism={self.mechanism!r}, initial={None if self.initial is None else '***'})"
+
+
+@dataclass(frozen=True, slots=True)
+class QresyncParams:
+    """SELECT's QRESYNC parameter (RFC 7162 §3.2.5). `known_uids` None: all; `seq_match`: known (sequence set, UID set)."""
+
+    uidvalidity: int
+    modseq: int
+    known_uids: SequenceSet | None
+    seq_match: tuple[SequenceSet, SequenceSet] | None
+
+
+@dataclass(frozen=True, slots=True)
+class SelectArgs:
+    """SELECT, EXAMINE."""
+
+    mailbox: str
+    condstore: bool = False
+    qresync: QresyncParams | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MailboxArgs:
+    """DELETE, SUBSCRIBE, UNSUBSCRIBE."""
+
+    mailbox: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreateArgs:
+    """CREATE; `special_use` from `(USE (\\Archive ...))` (RFC 6154), canonical case. A trailing "/" is removed from the name."""
+
+    mailbox: str
+    special_use: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RenameArgs:
+    """RENAME."""
+
+    source: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListArgs:
+    """LIST (RFC 9051, 5258, 5819, 6154) and LSUB.
+
+    `extended` says that any LIST-EXTENDED syntax was used. `status_items` is RETURN (STATUS (...)), None if absent.
+    `selection` ⊆ {SUBSCRIBED, REMOTE, RECURSIVEMATCH, SPECIAL-USE}; `returns` ⊆ {SUBSCRIBED, CHILDREN, SPECIAL-USE, MYRIGHTS}.
+    """
+
+    reference: str
+    patterns: tuple[str, ...]
+    selection: frozenset[str] = frozenset()
+    returns: frozenset[str] = frozenset()
+    status_items: tuple[str, ...] | None = None
+    extended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StatusArgs:
+    """STATUS; items in upper case, in the order asked, without repeats."""
+
+    mailbox: str
+    items: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CatenateUrl:
+    """A URL part of CATENATE (RFC 4469), as sent."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class AppendMessage:
+    """One message of APPEND. `parts` holds exactly one literal unless CATENATE (RFC 4469) was used.
+
+    `utf8` is set for RFC 6855's `UTF8 (~{n})`. `internaldate` is aware, with the zone that the client gave.
+    """
+
+    flags: tuple[str, ...]
+    internaldate: datetime | None
+    parts: tuple[Literal | StreamedLiteral | CatenateUrl, ...]
+    catenate: bool = False
+    utf8: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AppendArgs:
+    """APPEND and MULTIAPPEND (RFC 3502)."""
+
+    mailbox: str
+    messages: tuple[AppendMessage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchArgs:
+    """SEARCH, UID SEARCH. `returns` is None without RETURN (...) and frozenset({"ALL"}) for an empty one (RFC 4731)."""
+
+    key: SearchKey
+    charset: str = "US-ASCII"
+    returns: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FetchArgs:
+    """FETCH, UID FETCH. Macros are expanded, repeats removed. CHANGEDSINCE, VANISHED: RFC 7162 (VANISHED: UID FETCH only)."""
+
+    numbers: SequenceSet
+    items: tuple[FetchItem, ...]
+    changedsince: int | None = None
+    vanished: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StoreArgs:
+    """STORE, UID STORE. `action` is "replace", "add" or "remove". UNCHANGEDSINCE: RFC 7162 (0 is allowed)."""
+
+    numbers: SequenceSet
+    action: str
+    flags: tuple[str, ...]
+    silent: bool = False
+    unchangedsince: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CopyArgs:
+    """COPY, MOVE and their UID forms."""
+
+    numbers: SequenceSet
+    mailbox: str
+
+
+@dataclass(frozen=True, slots=True)
+class NumbersArgs:
+    """UID EXPUNGE (RFC 4315)."""
+
+    numbers: SequenceSet
+
+
+Args = (
+    NoArgs
+    | IdArgs
+    | EnableArgs
+    | LoginArgs
+    | AuthenticateArgs
+    | SelectArgs
+    | MailboxArgs
+    | CreateArgs
+    | RenameArgs
+    | ListArgs
+    | StatusArgs
+    | AppendArgs
+    | SearchArgs
+    | FetchArgs
+    | StoreArgs
+    | CopyArgs
+    | NumbersArgs
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A parsed command. `name` is in upper case with one space ("UID FETCH"); the args' type depends on the name only."""
+
+    tag: str
+    name: str
+    args: Args
+
+    @property
+    def uid(self) -> bool:
+        """True for the UID forms, whose numbers are UIDs and whose answers carry UIDs."""
+        return self.name.startswith("UID ")
