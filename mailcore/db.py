@@ -1,0 +1,226 @@
+"""The two drivers under the store's verbs.
+
+A verb is `async def verb(tx, …)` that awaits nothing but `tx`. In the async servers `tx` is an `AsyncTx` on a psycopg pool;
+in Django code it is a `DjangoTx` on Django's own connection, which never suspends, so `run_sync` finishes the verb at once
+and the verb joins `transaction.atomic()` and its rollback. What a transaction changed is published after its commit.
+"""
+
+from __future__ import annotations
+
+
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, LiteralString, Protocol, TypeVar, cast
+
+import psycopg
+from django.conf import settings
+from django.db import connection as django_connection
+from django.db import transaction as django_atomic
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from mailcore import wake
+from mailcore.errors import Code, MailError
+from mailcore.wake import Change
+
+T = TypeVar("T")
+Params = Sequence[Any] | Mapping[str, Any]
+Row = tuple[Any, ...]
+
+# Every statement of the store, so that a test can PREPARE each against the migrated schema.
+STATEMENTS: list[str] = []
+
+
+def sql(text: str) -> str:
+    """Register a statement (a module-level constant) and return it."""
+    STATEMENTS.append(text)
+    return text
+
+
+class Tx(Protocol):
+    """What a verb may await. Parameters are `%s` or `%(name)s`, each cast to its type where it is ambiguous."""
+
+    changes: list[Change]
+
+    async def execute(self, query: str, params: Params = ()) -> int:
+        """Run a statement; return the number of rows it touched."""
+
+    async def fetch(self, query: str, params: Params = ()) -> list[Row]:
+        """Run a query; return all rows."""
+
+    async def one(self, query: str, params: Params = ()) -> Row | None:
+        """Run a query; return its first row."""
+
+    async def pipeline(self, *statements: tuple[str, Params]) -> None:
+        """Run statements whose results nobody needs, in one round trip where the driver can."""
+
+    def changed(self, change: Change) -> None:
+        """Remember a change; it is published when, and only when, the transaction has committed."""
+
+
+class AsyncTx:
+    """A transaction (or an autocommit reader) on the async pool."""
+
+    __slots__ = ("_connection", "_cursor", "changes")
+
+    def __init__(self, connection: psycopg.AsyncConnection[Row]) -> None:
+        self._connection = connection
+        self._cursor = connection.cursor(binary=True)
+        self.changes: list[Change] = []
+
+    async def execute(self, query: str, params: Params = ()) -> int:
+        await self._cursor.execute(cast(LiteralString, query), params)
+        return self._cursor.rowcount
+
+    async def fetch(self, query: str, params: Params = ()) -> list[Row]:
+        await self._cursor.execute(cast(LiteralString, query), params)
+        return await self._cursor.fetchall()
+
+    async def one(self, query: str, params: Params = ()) -> Row | None:
+        await self._cursor.execute(cast(LiteralString, query), params)
+        return await self._cursor.fetchone()
+
+    async def pipeline(self, *statements: tuple[str, Params]) -> None:
+        async with self._connection.pipeline():
+            for query, params in statements:
+                await self._connection.execute(cast(LiteralString, query), params)
+
+    def changed(self, change: Change) -> None:
+        self.changes.append(change)
+
+
+class DjangoTx:
+    """A transaction on Django's connection of this thread; its methods never suspend."""
+
+    __slots__ = ("_cursor", "changes")
+
+    def __init__(self) -> None:
+        django_connection.ensure_connection()
+        # Not Django's cursor wrapper: the same cursor class and binary results as the async driver.
+        self._cursor = psycopg.Cursor(django_connection.connection)
+        self._cursor.format = psycopg.pq.Format.BINARY
+        self.changes: list[Change] = []
+
+    async def execute(self, query: str, params: Params = ()) -> int:
+        self._cursor.execute(cast(LiteralString, query), params)
+        return self._cursor.rowcount
+
+    async def fetch(self, query: str, params: Params = ()) -> list[Row]:
+        return self._cursor.execute(cast(LiteralString, query), params).fetchall()
+
+    async def one(self, query: str, params: Params = ()) -> Row | None:
+        return self._cursor.execute(cast(LiteralString, query), params).fetchone()
+
+    async def pipeline(self, *statements: tuple[str, Params]) -> None:
+        for query, params in statements:
+            self._cursor.execute(cast(LiteralString, query), params)
+
+    def changed(self, change: Change) -> None:
+        self.changes.append(change)
+
+
+def run_sync(verb: Coroutine[Any, Any, T]) -> T:
+    """Finish a verb that was given a `DjangoTx`; one `send` is enough, because nothing in it suspends."""
+    try:
+        verb.send(None)
+    except StopIteration as done:
+        return cast(T, done.value)
+    verb.close()
+    raise RuntimeError("a store verb awaited something other than its transaction")
+
+
+_pool: AsyncConnectionPool[psycopg.AsyncConnection[Row]] | None = None
+
+
+def dsn() -> str:
+    """The connection string of Django's default database, so that both drivers always mean the same one."""
+    config = settings.DATABASES["default"]
+    named = {"dbname": config["NAME"], "user": config["USER"], "password": config["PASSWORD"], "host": config["HOST"], "port": config["PORT"]}
+    return psycopg.conninfo.make_conninfo(**{key: str(value) for key, value in named.items() if value})
+
+
+async def _configure(connection: psycopg.AsyncConnection[Row]) -> None:
+    connection.prepare_threshold = 1
+    connection.prepared_max = 300
+
+
+async def open_pool(max_size: int = 8, *, timeout: float = 15.0) -> None:
+    """Open this process's pool; call once in each async process, from its event loop. Raises MailError(UNAVAILABLE)."""
+    global _pool
+    if _pool is not None:
+        raise RuntimeError("the pool is open already")
+    pool: AsyncConnectionPool[psycopg.AsyncConnection[Row]] = AsyncConnectionPool(
+        dsn(),
+        kwargs={"autocommit": True, "options": "-c timezone=UTC -c jit=off"},
+        min_size=1,
+        max_size=max_size,
+        timeout=timeout,
+        configure=_configure,
+        open=False,
+    )
+    await pool.open()
+    try:
+        await pool.wait(timeout)
+    except PoolTimeout as error:
+        await pool.close()
+        raise MailError(Code.UNAVAILABLE, "the database cannot be reached", str(error)) from error
+    _pool = pool
+
+
+async def close_pool() -> None:
+    global _pool
+    if _pool is not None:
+        pool, _pool = _pool, None
+        await pool.close()
+
+
+@asynccontextmanager
+async def _connection() -> AsyncIterator[psycopg.AsyncConnection[Row]]:
+    if _pool is None:
+        raise RuntimeError("call db.open_pool() first")
+    try:
+        async with _pool.connection() as connection:
+            yield connection
+    except (psycopg.OperationalError, PoolTimeout) as error:
+        raise MailError(Code.UNAVAILABLE, "the database is not available, try again later", str(error)) from error
+
+
+@asynccontextmanager
+async def transaction() -> AsyncIterator[AsyncTx]:
+    """A transaction on the pool; commits when the block ends, then publishes what it changed."""
+    async with _connection() as connection:
+        tx = AsyncTx(connection)
+        async with connection.transaction():
+            yield tx
+    if tx.changes:
+        wake.publish(tx.changes)
+
+
+@asynccontextmanager
+async def read() -> AsyncIterator[AsyncTx]:
+    """An autocommit connection for verbs that only read; each statement sees its own snapshot."""
+    async with _connection() as connection:
+        yield AsyncTx(connection)
+
+
+@asynccontextmanager
+async def snapshot() -> AsyncIterator[AsyncTx]:
+    """Several reads of one and the same state."""
+    async with _connection() as connection:
+        await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        try:
+            yield AsyncTx(connection)
+        finally:
+            await connection.execute("ROLLBACK")
+
+
+@contextmanager
+def django_transaction() -> Iterator[DjangoTx]:
+    """A transaction on Django's connection; nests in `atomic()`, publishes after the outermost commit."""
+    with django_atomic.atomic():
+        tx = DjangoTx()
+        yield tx
+        if tx.changes:
+            changes = tx.changes
+            django_atomic.on_commit(lambda: wake.publish(changes))
+
+

@@ -1,0 +1,274 @@
+"""Wake-ups: tell whoever shows an account that something in it changed.
+
+After a commit the changes are handed to this process's listeners at once and to other processes through one Redis channel
+per account. It is only a hint: listeners ask the store what changed since the modseq they know, and `start` polls the
+subscribed accounts' modseq with one query, so that a lost hint or a dead Redis costs seconds, never a message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import uuid
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from typing import NamedTuple
+
+import redis
+import redis.asyncio
+
+log = logging.getLogger(__name__)
+
+CHANNEL = "mailstead:account:"
+POLL_SECONDS = 5.0
+# Hints that wait for Redis; beyond this the oldest are dropped, and the poll finds what they spoke of.
+BACKLOG = 10_000
+
+
+class Change(NamedTuple):
+    """One thing a transaction changed; `kind` is mail, flags, gone, mailbox or queue (then modseq is the outbound id)."""
+
+    account_id: int
+    mailbox_id: int
+    modseq: int
+    kind: str
+
+
+Listener = Callable[[tuple[Change, ...]], None]
+ModseqQuery = Callable[[list[int]], Awaitable[dict[int, int]]]
+
+_listeners: dict[int, set[Listener]] = {}
+_queue_listeners: set[Callable[[tuple[int, ...]], None]] = set()
+_process = uuid.uuid4().hex[:12]
+_hub: _Hub | None = None
+_sync_redis: tuple[str, redis.Redis] | None = None
+_sync_url: Callable[[], str] | None = None
+
+
+def subscribe(account_id: int, listener: Listener) -> Callable[[], None]:
+    """Call `listener(changes)` in the event loop after each commit that changed the account; returns the way out.
+
+    `changes` is empty when the poll found that something happened without saying what.
+    """
+    first = account_id not in _listeners
+    _listeners.setdefault(account_id, set()).add(listener)
+    if first and _hub is not None:
+        _hub.follow(account_id)
+
+    def unsubscribe() -> None:
+        listeners = _listeners.get(account_id)
+        if listeners is None:
+            return
+        listeners.discard(listener)
+        if not listeners:
+            del _listeners[account_id]
+            if _hub is not None:
+                _hub.unfollow(account_id)
+
+    return unsubscribe
+
+
+def on_queue(listener: Callable[[tuple[int, ...]], None]) -> Callable[[], None]:
+    """Call `listener(outbound_ids)` after each commit of this process that put mail into the outbound queue."""
+    _queue_listeners.add(listener)
+    return lambda: _queue_listeners.discard(listener)
+
+
+def use_redis(url: Callable[[], str]) -> None:
+    """Where code outside an event loop (commands, tasks, Django views) publishes its hints."""
+    global _sync_url
+    _sync_url = url
+
+
+def publish(changes: Iterable[Change]) -> None:
+    """Hand committed changes to every listener; called by the transaction runners of mailcore.db alone."""
+    by_account: dict[int, list[Change]] = {}
+    queued = []
+    for change in changes:
+        if change.kind == "queue":
+            queued.append(change.modseq)
+        else:
+            by_account.setdefault(change.account_id, []).append(change)
+    for queue_listener in tuple(_queue_listeners) if queued else ():
+        _call(queue_listener, tuple(queued))
+    for account_id, items in by_account.items():
+        _notify(account_id, tuple(items))
+    if not by_account:
+        return
+    if _hub is not None:
+        _hub.send(by_account)
+    else:
+        _publish_sync(by_account)
+
+
+def _notify(account_id: int, changes: tuple[Change, ...]) -> None:
+    for listener in tuple(_listeners.get(account_id, ())):
+        _call(listener, changes)
+
+
+def _call(listener: Callable[[tuple[object, ...]], None] | Callable[..., None], argument: tuple[object, ...]) -> None:
+    try:
+        listener(argument)
+    except Exception:
+        log.exception("a wake-up listener failed")
+
+
+def _encode(changes: list[Change]) -> str:
+    return json.dumps([_process, [change[1:] for change in changes]], separators=(",", ":"))
+
+
+def _publish_sync(by_account: dict[int, list[Change]]) -> None:
+    global _sync_redis
+    if _sync_url is None:
+        return
+    try:
+        url = _sync_url()
+        if _sync_redis is None or _sync_redis[0] != url:
+            _sync_redis = (url, redis.Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1))
+        for account_id, changes in by_account.items():
+            _sync_redis[1].publish(f"{CHANNEL}{account_id}", _encode(changes))
+    except Exception as error:
+        log.warning("no wake-up sent, the poll will find the change: %s", error)
+
+
+async def start(redis_url: str, modseqs: ModseqQuery) -> None:
+    """Listen to the other processes' hints and poll `modseqs(account ids)`; once per async process."""
+    global _hub
+    if _hub is not None:
+        raise RuntimeError("the hub is running already")
+    _hub = _Hub(redis_url, modseqs)
+    for account_id in _listeners:
+        _hub.follow(account_id)
+
+
+async def stop() -> None:
+    global _hub
+    if _hub is not None:
+        hub, _hub = _hub, None
+        await hub.close()
+
+
+class _Hub:
+    """This process's ends of the Redis channels, and its poll."""
+
+    def __init__(self, url: str, modseqs: ModseqQuery) -> None:
+        self._redis = redis.asyncio.Redis.from_url(url, socket_connect_timeout=2)
+        self._modseqs = modseqs
+        self._wanted: set[int] = set()
+        self._moved = asyncio.Event()
+        self._outbox: dict[int, list[Change]] = {}
+        self._outbox_filled = asyncio.Event()
+        self._seen: dict[int, int] = {}
+        self._tasks = [asyncio.create_task(work) for work in (self._listen(), self._deliver(), self._poll())]
+
+    def follow(self, account_id: int) -> None:
+        self._wanted.add(account_id)
+        self._moved.set()
+
+    def unfollow(self, account_id: int) -> None:
+        self._wanted.discard(account_id)
+        self._seen.pop(account_id, None)
+        self._moved.set()
+
+    def send(self, by_account: dict[int, list[Change]]) -> None:
+        for account_id, changes in by_account.items():
+            if len(self._outbox) < BACKLOG or account_id in self._outbox:
+                waiting = self._outbox.setdefault(account_id, [])
+                waiting.extend(changes)
+                del waiting[:-50]  # who missed more asks the store anyway
+            self._saw(account_id, changes)
+        self._outbox_filled.set()
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        with suppress(Exception):
+            await self._redis.aclose()
+
+    def _saw(self, account_id: int, changes: Iterable[Change]) -> None:
+        if account_id in self._seen:
+            self._seen[account_id] = max(self._seen[account_id], *(change.modseq for change in changes))
+
+    async def _deliver(self) -> None:
+        while True:
+            await self._outbox_filled.wait()
+            self._outbox_filled.clear()
+            batch, self._outbox = self._outbox, {}
+            try:
+                async with self._redis.pipeline(transaction=False) as pipe:
+                    for account_id, changes in batch.items():
+                        pipe.publish(f"{CHANNEL}{account_id}", _encode(changes))
+                    await pipe.execute()
+            except Exception as error:
+                log.warning("wake-ups not sent, the poll will find the changes: %s", error)
+                await asyncio.sleep(1)
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                async with self._redis.pubsub(ignore_subscribe_messages=True) as channel:
+                    followed: set[int] = set()
+                    while True:
+                        if missing := self._wanted - followed:
+                            await channel.subscribe(*(f"{CHANNEL}{n}" for n in missing))
+                        if surplus := followed - self._wanted:
+                            await channel.unsubscribe(*(f"{CHANNEL}{n}" for n in surplus))
+                        followed = set(self._wanted)
+                        self._moved.clear()
+                        await self._hear(channel)
+            except Exception as error:
+                log.warning("no wake-ups from Redis (%s); polling meanwhile", error)
+                await asyncio.sleep(1)
+
+    async def _hear(self, channel: redis.asyncio.client.PubSub) -> None:
+        """Pass messages on until the set of wanted accounts moves."""
+        moved = asyncio.ensure_future(self._moved.wait())
+        hearing: asyncio.Future[dict[str, bytes] | None] | None = None
+        try:
+            while not moved.done():
+                if not channel.subscribed:
+                    await moved
+                    return
+                hearing = hearing or asyncio.ensure_future(channel.get_message(timeout=None))
+                await asyncio.wait((moved, hearing), return_when=asyncio.FIRST_COMPLETED)
+                if hearing.done():
+                    message, hearing = hearing.result(), None
+                    if message is not None:
+                        self._receive(message)
+        finally:
+            for future in (moved, hearing):
+                if future is not None and not future.done():
+                    future.cancel()
+                    with suppress(asyncio.CancelledError):
+                        await future
+
+    def _receive(self, message: dict[str, bytes]) -> None:
+        try:
+            account_id = int(message["channel"].decode().removeprefix(CHANNEL))
+            process, rows = json.loads(message["data"])
+            changes = tuple(Change(account_id, int(box), int(modseq), str(kind)) for box, modseq, kind in rows)
+        except (ValueError, KeyError, TypeError) as error:
+            log.warning("a wake-up was not understood: %s", error)
+            return
+        if process != _process:
+            self._saw(account_id, changes)
+            _notify(account_id, changes)
+
+    async def _poll(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            accounts = sorted(self._wanted)
+            if not accounts:
+                continue
+            try:
+                current = await self._modseqs(accounts)
+            except Exception as error:
+                log.warning("the poll for changes failed: %s", error)
+                continue
+            for account_id, modseq in current.items():
+                known = self._seen.get(account_id)
+                self._seen[account_id] = max(modseq, known or 0)
+                if known is not None and modseq > known:
+                    _notify(account_id, ())
