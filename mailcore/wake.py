@@ -207,42 +207,35 @@ class _Hub:
 
     async def _listen(self) -> None:
         while True:
+            follower: asyncio.Task[None] | None = None
             try:
                 async with self._redis.pubsub(ignore_subscribe_messages=True) as channel:
-                    followed: set[int] = set()
-                    while True:
-                        if missing := self._wanted - followed:
-                            await channel.subscribe(*(f"{CHANNEL}{n}" for n in missing))
-                        if surplus := followed - self._wanted:
-                            await channel.unsubscribe(*(f"{CHANNEL}{n}" for n in surplus))
-                        followed = set(self._wanted)
-                        self._moved.clear()
-                        await self._hear(channel)
+                    # A channel of our own keeps the connection subscribed while nobody is followed.
+                    await channel.subscribe(CHANNEL + _process)
+                    follower = asyncio.create_task(self._keep_followed(channel))
+                    while not follower.done():
+                        message = await channel.get_message(timeout=POLL_SECONDS)
+                        if message is not None:
+                            self._receive(message)
+                    await follower
             except Exception as error:
                 log.warning("no wake-ups from Redis (%s); polling meanwhile", error)
                 await asyncio.sleep(1)
+            finally:
+                if follower is not None:
+                    follower.cancel()
 
-    async def _hear(self, channel: redis.asyncio.client.PubSub) -> None:
-        """Pass messages on until the set of wanted accounts moves."""
-        moved = asyncio.ensure_future(self._moved.wait())
-        hearing: asyncio.Future[dict[str, bytes] | None] | None = None
-        try:
-            while not moved.done():
-                if not channel.subscribed:
-                    await moved
-                    return
-                hearing = hearing or asyncio.ensure_future(channel.get_message(timeout=None))
-                await asyncio.wait((moved, hearing), return_when=asyncio.FIRST_COMPLETED)
-                if hearing.done():
-                    message, hearing = hearing.result(), None
-                    if message is not None:
-                        self._receive(message)
-        finally:
-            for future in (moved, hearing):
-                if future is not None and not future.done():
-                    future.cancel()
-                    with suppress(asyncio.CancelledError):
-                        await future
+    async def _keep_followed(self, channel: redis.asyncio.client.PubSub) -> None:
+        """Subscribe and unsubscribe as the set of wanted accounts moves; reading goes on meanwhile."""
+        followed: set[int] = set()
+        while True:
+            if missing := self._wanted - followed:
+                await channel.subscribe(*(f"{CHANNEL}{account_id}" for account_id in missing))
+            if surplus := followed - self._wanted:
+                await channel.unsubscribe(*(f"{CHANNEL}{account_id}" for account_id in surplus))
+            followed = (followed | missing) - surplus
+            await self._moved.wait()
+            self._moved.clear()
 
     def _receive(self, message: dict[str, bytes]) -> None:
         try:
