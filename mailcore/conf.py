@@ -15,10 +15,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-
-class ConfigError(Exception):
-    """A setting cannot be used; the text says which and why, in one line for the operator."""
-
+from mailcore.errors import ConfigError
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 HostPort = tuple[str, int]

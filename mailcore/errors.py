@@ -40,3 +40,7 @@ class MailError(Exception):
 
     def __repr__(self) -> str:
         return f"MailError({self.code.name}, {self.text!r}, private={self.private!r})"
+
+
+class ConfigError(Exception):
+    """A setting cannot be used; the text says which and why, in one line for the operator."""

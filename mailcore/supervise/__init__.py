@@ -1,0 +1,1 @@
+"""`manage.py up`: runs the whole installation in the foreground and keeps it running."""

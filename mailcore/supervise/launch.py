@@ -1,0 +1,138 @@
+"""How a child process begins: its own session, the right user, and its death when its parent dies.
+
+Postgres refuses to run as root, so a root supervisor runs its servers as the system user `mailstead`. Where the
+checkout or the data directory lies below a directory that only root may enter (/root, a private temporary
+directory), that user is given the one capability to pass: read and search, never write.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mailcore.errors import ConfigError
+
+USER = "mailstead"
+_FALLBACK_USERS = ("postgres", "nobody")
+
+_PR_SET_PDEATHSIG, _PR_SET_KEEPCAPS, _PR_SET_CHILD_SUBREAPER = 1, 8, 36
+_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 47, 2
+_CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 1, 2
+_CAPABILITY_VERSION_3 = 0x20080522
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _CapHeader(ctypes.Structure):
+    _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]  # noqa: RUF012  ctypes wants a list
+
+
+class _CapData(ctypes.Structure):
+    _fields_ = [  # noqa: RUF012  ctypes wants a list
+        ("effective", ctypes.c_uint32),
+        ("permitted", ctypes.c_uint32),
+        ("inheritable", ctypes.c_uint32),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The unprivileged user that a root supervisor runs its servers as."""
+
+    name: str
+    uid: int
+    gid: int
+
+
+def service_identity() -> Identity | None:
+    """Who the embedded servers run as: None = as ourselves (we are not root), else a system user, made when missing.
+
+    Raises ConfigError when there is none and none can be made.
+    """
+    if os.geteuid() != 0:
+        return None
+    if _lookup(USER) is None and (useradd := shutil.which("useradd", path=os.environ.get("PATH", "") + ":/usr/sbin")):
+        subprocess.run(
+            [useradd, "--system", "--no-create-home", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin"]
+            + ["--user-group", USER],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=False,
+        )
+    for name in (USER, *_FALLBACK_USERS):
+        if identity := _lookup(name):
+            return identity
+    raise ConfigError(f"Postgres does not run as root, and the system user {USER} cannot be made: run as another user")
+
+
+def _lookup(name: str) -> Identity | None:
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        return None
+    return Identity(name, entry.pw_uid, entry.pw_gid)
+
+
+def may_reach(identity: Identity, *paths: Path) -> bool:
+    """Whether `identity` may enter every directory above the given paths."""
+    for path in paths:
+        for parent in path.absolute().parents:
+            status = parent.stat()
+            shift = 6 if status.st_uid == identity.uid else 3 if status.st_gid == identity.gid else 0
+            if not status.st_mode >> shift & 1:
+                return False
+    return True
+
+
+def prelude(
+    identity: Identity | None = None, *, reach: bool = False, death: signal.Signals = signal.SIGTERM
+) -> Callable[[], None]:
+    """What a child does between fork and exec (subprocess's `preexec_fn`).
+
+    It leads a session of its own, becomes `identity` (with `reach`: able to pass directories that are closed to it),
+    and asks the kernel for the signal `death` when its parent dies.
+    """
+    parent = os.getpid()
+
+    def run() -> None:
+        os.setsid()
+        if identity is not None:
+            if reach:
+                _libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)
+            os.setgroups([])
+            os.setresgid(identity.gid, identity.gid, identity.gid)
+            os.setresuid(identity.uid, identity.uid, identity.uid)
+            if reach:
+                _keep_search_capability()
+        # After the change of user, which would clear it.
+        _libc.prctl(_PR_SET_PDEATHSIG, int(death), 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return run
+
+
+def _keep_search_capability() -> None:
+    """Drop all capabilities but the one to pass closed directories; it survives the exec as an ambient one."""
+    header = _CapHeader(_CAPABILITY_VERSION_3, 0)
+    data = (_CapData * 2)()
+    _libc.capget(ctypes.byref(header), data)
+    capability = _CAP_DAC_READ_SEARCH
+    if not data[0].permitted >> capability & 1:  # containers withhold it, yet grant the stronger one
+        capability = _CAP_DAC_OVERRIDE
+    mask = 1 << capability
+    wanted = (_CapData * 2)(_CapData(mask, mask, mask), _CapData(0, 0, 0))
+    _libc.capset(ctypes.byref(header), wanted)
+    _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability, 0, 0)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant whose own parent dies, so that none can be lost."""
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
