@@ -1,0 +1,76 @@
+"""Quota: what an account uses and may use, kept exact by every verb."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mailcore.db import Tx, sql
+from mailcore.errors import Code, MailError
+from mailcore.store.flags import DELETED, SEEN
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """Octets and messages in use; `limit` in octets, None = no limit."""
+
+    bytes: int
+    messages: int
+    limit: int | None
+
+    def allows(self, more: int) -> bool:
+        """Whether `more` octets still fit."""
+        return self.limit is None or self.bytes + more <= self.limit
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """A counter that does not equal a recount (never seen; `manage.py doctor` looks)."""
+
+    what: str
+    counted: int
+    recount: int
+
+
+GET = sql("SELECT bytes, messages, quota_bytes FROM account_state WHERE account_id = %s::bigint")
+SET_LIMIT = sql("UPDATE account_state SET quota_bytes = %s::bigint WHERE account_id = %s::bigint")
+RECOUNT = sql(f"""
+    SELECT m.id, m.messages, m.unseen, m.deleted, m.bytes, count(e.uid)::bigint,
+        count(e.uid) FILTER (WHERE e.flags & {SEEN} = 0)::bigint, count(e.uid) FILTER (WHERE e.flags & {DELETED} <> 0)::bigint,
+        coalesce(sum(e.size), 0)::bigint
+    FROM mailbox m LEFT JOIN entry e ON e.account_id = m.account_id AND e.mailbox_id = m.id
+    WHERE m.account_id = %s::bigint GROUP BY m.account_id, m.id ORDER BY m.id""")
+
+
+async def get(tx: Tx, account_id: int) -> Quota:
+    """What the account uses and may use; raises NOT_FOUND."""
+    row = await tx.one(GET, (account_id,))
+    if row is None:
+        raise MailError(Code.NOT_FOUND, "no such account", f"account_state {account_id}")
+    return Quota(*row)
+
+
+async def set_limit(tx: Tx, account_id: int, limit: int | None) -> None:
+    """Set the limit in octets (None = none); mail that is there stays even above it. Raises NOT_FOUND, BAD_VALUE."""
+    if limit is not None and limit < 0:
+        raise MailError(Code.BAD_VALUE, "a quota is a number of octets")
+    if not await tx.execute(SET_LIMIT, (limit, account_id)):
+        raise MailError(Code.NOT_FOUND, "no such account", f"account_state {account_id}")
+
+
+async def recount(tx: Tx, account_id: int) -> list[Drift]:
+    """Compare every counter of an account with a recount; an empty list is the promise kept."""
+    rows = await tx.fetch(RECOUNT, (account_id,))
+    drifts = []
+    for mailbox_id, *numbers in rows:
+        names = ("messages", "unseen", "deleted", "bytes")
+        for name, counted, recounted in zip(names, numbers[:4], numbers[4:], strict=True):
+            if counted != recounted:
+                drifts.append(Drift(f"mailbox {mailbox_id} {name}", counted, recounted))
+    used = await get(tx, account_id)
+    for name, counted, recounted in (
+        ("messages", used.messages, sum(row[5] for row in rows)),
+        ("bytes", used.bytes, sum(row[8] for row in rows)),
+    ):
+        if counted != recounted:
+            drifts.append(Drift(f"account {name}", counted, recounted))
+    return drifts
