@@ -1,0 +1,144 @@
+"""What changed since a modseq: for IMAP per mailbox (CONDSTORE, QRESYNC, IDLE), for JMAP per account (/changes)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mailcore.db import Tx, sql
+from mailcore.errors import Code, MailError
+from mailcore.store.flags import FlagRow
+
+
+@dataclass(frozen=True, slots=True)
+class MailboxChanges:
+    """A mailbox at `modseq` and how it got there: new and changed messages, and UIDs that left; all ascending."""
+
+    modseq: int
+    uidnext: int
+    messages: int
+    changed: list[FlagRow]
+    vanished: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Ids that changed after the asked state; `state` is where they lead; `has_more` when the limit cut them."""
+
+    created: list[int]
+    updated: list[int]
+    destroyed: list[int]
+    state: int
+    has_more: bool = False
+
+
+# One statement, so one snapshot: numbers, changes and departures belong together.
+MAILBOX = sql("""
+    SELECT 0, highest_modseq, uidnext, messages::int, NULL::text[] FROM mailbox
+    WHERE account_id = %(account)s::bigint AND id = %(mailbox)s::bigint
+    UNION ALL
+    SELECT 1, uid, modseq, flags, keywords FROM entry
+    WHERE account_id = %(account)s::bigint AND mailbox_id = %(mailbox)s::bigint AND modseq > %(since)s::bigint
+    UNION ALL
+    SELECT 2, uid, modseq, 0, NULL FROM expunged
+    WHERE account_id = %(account)s::bigint AND mailbox_id = %(mailbox)s::bigint AND modseq > %(since)s::bigint""")
+
+STATE = sql("SELECT modseq FROM account_state WHERE account_id = %s::bigint")
+STATES = sql("SELECT account_id, modseq FROM account_state WHERE account_id = ANY(%s::bigint[])")
+
+EMAILS = sql("""
+    WITH moved AS (
+        SELECT message_id, max(modseq) AS modseq FROM (
+            SELECT message_id, modseq FROM entry WHERE account_id = %(account)s::bigint AND modseq > %(since)s::bigint
+            UNION ALL
+            SELECT message_id, modseq FROM expunged WHERE account_id = %(account)s::bigint AND modseq > %(since)s::bigint
+        ) AS either GROUP BY message_id)
+    SELECT moved.message_id, moved.modseq, m.created_modseq,
+        EXISTS (SELECT FROM entry e WHERE e.account_id = %(account)s::bigint AND e.message_id = moved.message_id)
+    FROM moved LEFT JOIN message m ON m.account_id = %(account)s::bigint AND m.id = moved.message_id
+    ORDER BY moved.modseq, moved.message_id LIMIT %(limit)s::bigint""")
+
+MAILBOXES = sql("""
+    SELECT id, created_modseq, greatest(changed_modseq, highest_modseq) AS modseq, changed_modseq, true FROM mailbox
+    WHERE account_id = %(account)s::bigint AND greatest(changed_modseq, highest_modseq) > %(since)s::bigint
+    UNION ALL
+    SELECT id, 0, modseq, modseq, false FROM gone_mailbox
+    WHERE account_id = %(account)s::bigint AND modseq > %(since)s::bigint
+    ORDER BY modseq, id""")
+
+
+async def state(tx: Tx, account_id: int) -> int:
+    """The account's modseq: JMAP's state of emails and mailboxes. Raises NOT_FOUND."""
+    row = await tx.one(STATE, (account_id,))
+    if row is None:
+        raise MailError(Code.NOT_FOUND, "no such account", f"account_state {account_id}")
+    return int(row[0])
+
+
+async def states(tx: Tx, account_ids: Sequence[int]) -> dict[int, int]:
+    """The modseqs of several accounts: the poll behind wake-ups."""
+    return dict(await tx.fetch(STATES, (list(account_ids),)))
+
+
+async def mailbox(tx: Tx, account_id: int, mailbox_id: int, since: int) -> MailboxChanges:
+    """Everything that happened in a mailbox after modseq `since`. Raises NOT_FOUND when it is gone."""
+    numbers: tuple[int, int, int] | None = None
+    changed: list[FlagRow] = []
+    vanished: list[int] = []
+    for kind, first, second, third, keywords in await tx.fetch(
+        MAILBOX, {"account": account_id, "mailbox": mailbox_id, "since": since}
+    ):
+        if kind == 1:
+            changed.append((first, second, third, tuple(keywords or ())))
+        elif kind == 2:
+            vanished.append(first)
+        else:
+            numbers = (first, second, third)
+    if numbers is None:
+        raise MailError(Code.NOT_FOUND, "the mailbox is gone")
+    changed.sort()
+    vanished.sort()
+    return MailboxChanges(*numbers, changed, vanished)
+
+
+async def emails(tx: Tx, account_id: int, since: int, limit: int) -> Changes:
+    """JMAP Email/changes (RFC 8621 §4.3): at most `limit` ids. Raises NOT_FOUND, BAD_VALUE for a state from the future."""
+    current = await state(tx, account_id)
+    if since > current:
+        raise MailError(Code.BAD_VALUE, "that state is not known here")
+    rows = await tx.fetch(EMAILS, {"account": account_id, "since": since, "limit": limit + 1})
+    more = len(rows) > limit
+    if more:
+        # Stop between two modseqs, so that the state given out names a complete step.
+        cut = rows[limit][1]
+        kept = [row for row in rows[:limit] if row[1] < cut]
+        if not kept:
+            raise MailError(Code.TOO_MANY, "one change touched more emails than may be listed: start anew")
+        rows, current = kept, kept[-1][1]
+    created, updated, destroyed = [], [], []
+    for message_id, _modseq, created_modseq, present in rows:
+        if present:
+            (created if created_modseq > since else updated).append(message_id)
+        elif created_modseq is None or created_modseq <= since:
+            destroyed.append(message_id)
+    return Changes(created, updated, destroyed, current, more)
+
+
+async def mailbox_list(tx: Tx, account_id: int, since: int) -> tuple[Changes, bool]:
+    """JMAP Mailbox/changes (RFC 8621 §2.2); the flag says that only counts changed. Raises as `emails`."""
+    current = await state(tx, account_id)
+    if since > current:
+        raise MailError(Code.BAD_VALUE, "that state is not known here")
+    created, updated, destroyed = [], [], []
+    counts_only = True
+    for mailbox_id, created_modseq, _modseq, changed_modseq, present in await tx.fetch(
+        MAILBOXES, {"account": account_id, "since": since}
+    ):
+        if not present:
+            destroyed.append(mailbox_id)
+        elif created_modseq > since:
+            created.append(mailbox_id)
+        else:
+            updated.append(mailbox_id)
+            counts_only = counts_only and changed_modseq <= since
+    return Changes(created, updated, destroyed, current), counts_only and bool(updated)

@@ -1,0 +1,182 @@
+"""Reading messages: by UID for IMAP, by email id for JMAP; bodies as slices of the raw bytes."""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from mailcore.db import Row, Tx, sql
+from mailcore.errors import Code, MailError
+
+MAX_UID = 0xFFFFFFFF
+
+# What `rows` and `messages` can be asked for; the first group lives in the narrow table and costs no join.
+ENTRY_COLUMNS = ("uid", "modseq", "flags", "keywords", "internal_date", "size", "saved_at", "message_id", "mailbox_id")
+MESSAGE_COLUMNS = (
+    "thread_id",
+    "envelope",
+    "bodystructure",
+    "headers",
+    "header_size",
+    "parts",
+    "preview",
+    "summary",
+    "base_subject",
+    "sent_at",
+    "received_at",
+    "blob",
+    "has_attachment",
+)
+COLUMNS = frozenset(ENTRY_COLUMNS + MESSAGE_COLUMNS)
+
+UIDS = sql("""
+    SELECT coalesce(string_agg(int4send((uid - 2147483648)::int), ''::bytea ORDER BY uid), ''::bytea)
+    FROM entry WHERE account_id = %s::bigint AND mailbox_id = %s::bigint""")
+
+FLAGS = sql("""
+    SELECT uid, modseq, flags, keywords FROM entry
+    WHERE account_id = %s::bigint AND mailbox_id = %s::bigint AND uid BETWEEN %s::bigint AND %s::bigint ORDER BY uid""")
+
+_ROWS = """SELECT {columns} FROM entry e {join}
+    WHERE e.account_id = %(account)s::bigint AND e.mailbox_id = %(mailbox)s::bigint
+        AND e.uid BETWEEN %(lo)s::bigint AND %(hi)s::bigint {which} ORDER BY e.uid"""
+_JOIN = "JOIN message m ON m.account_id = e.account_id AND m.id = e.message_id"
+_SOME = "AND e.uid = ANY(%(uids)s::bigint[])"
+
+_EVERY = ", ".join([f"e.{name}" for name in ENTRY_COLUMNS] + [f"m.{name}" for name in MESSAGE_COLUMNS])
+# The shapes that `_rows` builds, registered with every column.
+sql(_ROWS.format(columns=_EVERY, join=_JOIN, which=""))
+sql(_ROWS.format(columns=_EVERY, join=_JOIN, which=_SOME))
+
+_MESSAGES = "SELECT {columns} FROM message m WHERE account_id = %s::bigint AND id = ANY(%s::bigint[]) ORDER BY id"
+MESSAGE_ONLY_COLUMNS = frozenset({*MESSAGE_COLUMNS, "id", "size", "created_modseq"})
+sql(_MESSAGES.format(columns=", ".join(sorted(MESSAGE_ONLY_COLUMNS))))
+
+PLACEMENTS = sql("""
+    SELECT message_id, mailbox_id, uid, flags, keywords, modseq, internal_date FROM entry
+    WHERE account_id = %s::bigint AND message_id = ANY(%s::bigint[]) ORDER BY message_id, mailbox_id, uid""")
+
+RAW = sql("""
+    SELECT b.data FROM message m JOIN blob b ON b.hash = m.blob WHERE m.account_id = %s::bigint AND m.id = %s::bigint""")
+RAW_SLICE = sql("""
+    SELECT substring(b.data FROM %s::int + 1 FOR %s::int) FROM message m JOIN blob b ON b.hash = m.blob
+    WHERE m.account_id = %s::bigint AND m.id = %s::bigint""")
+RAWS = sql("""
+    SELECT m.id, b.data FROM message m JOIN blob b ON b.hash = m.blob
+    WHERE m.account_id = %s::bigint AND m.id = ANY(%s::bigint[])""")
+HEADERS = sql("""
+    SELECT m.id, substring(b.data FROM 1 FOR m.header_size) FROM message m JOIN blob b ON b.hash = m.blob
+    WHERE m.account_id = %s::bigint AND m.id = ANY(%s::bigint[])""")
+THREADS = sql("""
+    SELECT m.thread_id, m.id FROM message m
+    WHERE m.account_id = %s::bigint AND m.thread_id = ANY(%s::bigint[])
+        AND EXISTS (SELECT FROM entry e WHERE e.account_id = m.account_id AND e.message_id = m.id)
+    ORDER BY m.thread_id, m.received_at, m.id""")
+
+
+class Placement(NamedTuple):
+    """One mailbox that holds an email."""
+
+    mailbox_id: int
+    uid: int
+    flags: int
+    keywords: tuple[str, ...]
+    modseq: int
+    internal_date: datetime
+
+
+async def uids(tx: Tx, account_id: int, mailbox_id: int) -> array[int]:
+    """All UIDs of a mailbox, ascending, as 32-bit unsigned numbers: 4 octets each, one packed value on the wire."""
+    row = await tx.one(UIDS, (account_id, mailbox_id))
+    # int4send of (uid - 2^31) in network order; flipping the top bit of each number gives the uid back.
+    numbers = array("I", row[0] if row else b"")
+    if sys.byteorder == "little":
+        numbers.byteswap()
+    return array("I", [number ^ 0x80000000 for number in numbers])
+
+
+async def flags(tx: Tx, account_id: int, mailbox_id: int, lo: int, hi: int) -> list[Row]:
+    """(uid, modseq, flags, keywords or None) of the UIDs lo..hi, ascending."""
+    return await tx.fetch(FLAGS, (account_id, mailbox_id, lo, hi))
+
+
+async def rows(tx: Tx, account_id: int, mailbox_id: int, lo: int, hi: int, columns: Sequence[str]) -> list[Row]:
+    """The named columns of the UIDs lo..hi (inclusive), in UID order; columns from COLUMNS."""
+    query = _rows_query(tuple(columns), "")
+    return await tx.fetch(query, {"account": account_id, "mailbox": mailbox_id, "lo": lo, "hi": hi})
+
+
+async def rows_of(tx: Tx, account_id: int, mailbox_id: int, uids: Sequence[int], columns: Sequence[str]) -> list[Row]:
+    """The named columns of the given UIDs (ascending) that exist, in UID order."""
+    if not uids:
+        return []
+    names = {"account": account_id, "mailbox": mailbox_id, "lo": uids[0], "hi": uids[-1]}
+    if len(uids) == uids[-1] - uids[0] + 1:
+        return await tx.fetch(_rows_query(tuple(columns), ""), names)
+    return await tx.fetch(_rows_query(tuple(columns), _SOME), {**names, "uids": list(uids)})
+
+
+_queries: dict[tuple[tuple[str, ...], str], str] = {}
+
+
+def _rows_query(columns: tuple[str, ...], which: str) -> str:
+    query = _queries.get((columns, which))
+    if query is None:
+        if not COLUMNS.issuperset(columns):
+            raise ValueError(f"no such columns: {set(columns) - COLUMNS}")
+        names = [f"m.{name}" if name in MESSAGE_COLUMNS else f"e.{name}" for name in columns]
+        join = _JOIN if any(name in MESSAGE_COLUMNS for name in columns) else ""
+        query = _ROWS.format(columns=", ".join(names), join=join, which=which)
+        if len(_queries) < 500:
+            _queries[(columns, which)] = query
+    return query
+
+
+async def messages(tx: Tx, account_id: int, message_ids: Sequence[int], columns: Sequence[str]) -> list[Row]:
+    """The named columns of emails by id, ascending; columns from MESSAGE_ONLY_COLUMNS. Missing ones are left out."""
+    if not MESSAGE_ONLY_COLUMNS.issuperset(columns):
+        raise ValueError(f"no such columns: {set(columns) - MESSAGE_ONLY_COLUMNS}")
+    return await tx.fetch(_MESSAGES.format(columns=", ".join(columns)), (account_id, list(message_ids)))
+
+
+async def placements(tx: Tx, account_id: int, message_ids: Sequence[int]) -> dict[int, list[Placement]]:
+    """Which mailboxes hold each email; emails that are in none are left out."""
+    found: dict[int, list[Placement]] = {}
+    for message_id, *rest in await tx.fetch(PLACEMENTS, (account_id, list(message_ids))):
+        mailbox_id, uid, bits, keywords, modseq, internal_date = rest
+        found.setdefault(message_id, []).append(
+            Placement(mailbox_id, uid, bits, tuple(keywords or ()), modseq, internal_date)
+        )
+    return found
+
+
+async def raw(tx: Tx, account_id: int, message_id: int, start: int = 0, length: int | None = None) -> bytes:
+    """The message's bytes as received, or `length` octets of them from `start`. Raises NOT_FOUND."""
+    if start == 0 and length is None:
+        row = await tx.one(RAW, (account_id, message_id))
+    else:
+        row = await tx.one(RAW_SLICE, (start, 0x7FFFFFFF - start - 1 if length is None else length, account_id, message_id))
+    if row is None:
+        raise MailError(Code.NOT_FOUND, "no such message")
+    return bytes(row[0])
+
+
+async def raws(tx: Tx, account_id: int, message_ids: Sequence[int]) -> dict[int, bytes]:
+    """The bytes of several messages by email id; the caller bounds their total size."""
+    return {row[0]: row[1] for row in await tx.fetch(RAWS, (account_id, list(message_ids)))}
+
+
+async def header_blocks(tx: Tx, account_id: int, message_ids: Sequence[int]) -> dict[int, bytes]:
+    """The complete header blocks (with the blank line) of several messages by email id."""
+    return {row[0]: row[1] for row in await tx.fetch(HEADERS, (account_id, list(message_ids)))}
+
+
+async def threads(tx: Tx, account_id: int, thread_ids: Sequence[int]) -> dict[int, list[int]]:
+    """The email ids of each thread, oldest first; emails in no mailbox are left out."""
+    found: dict[int, list[int]] = {}
+    for thread_id, message_id in await tx.fetch(THREADS, (account_id, list(thread_ids))):
+        found.setdefault(thread_id, []).append(message_id)
+    return found
