@@ -43,7 +43,7 @@ class LoginArgs:
 
 @dataclass(frozen=True, slots=True)
 class AuthenticateArgs:
-    """AUTHENTICATE: mechanism in upper case; `initial` is the SASL-IR base64 as sent (b"=" is empty), None if absent."""
+    """AUTHENTICATE: mechanism in upper case; `initial` is SASL-IR's base64 as sent (b"=" is empty), None if absent."""
 
     mechanism: str
     initial: bytes | None
@@ -54,7 +54,10 @@ class AuthenticateArgs:
 
 @dataclass(frozen=True, slots=True)
 class QresyncParams:
-    """SELECT's QRESYNC parameter (RFC 7162 §3.2.5). `known_uids` None: all; `seq_match`: known (sequence set, UID set)."""
+    """SELECT's QRESYNC parameter (RFC 7162 §3.2.5), its sets without `*`.
+
+    `known_uids` None: all. `seq_match`: sequence numbers and the UIDs that the client knows them by.
+    """
 
     uidvalidity: int
     modseq: int
@@ -80,7 +83,7 @@ class MailboxArgs:
 
 @dataclass(frozen=True, slots=True)
 class CreateArgs:
-    """CREATE; `special_use` from `(USE (\\Archive ...))` (RFC 6154), canonical case. A trailing "/" is removed from the name."""
+    """CREATE, the name without a trailing "/". `special_use` is `(USE (\\Archive ...))` (RFC 6154), in usual case."""
 
     mailbox: str
     special_use: tuple[str, ...] = ()
@@ -99,7 +102,8 @@ class ListArgs:
     """LIST (RFC 9051, 5258, 5819, 6154) and LSUB.
 
     `extended` says that any LIST-EXTENDED syntax was used. `status_items` is RETURN (STATUS (...)), None if absent.
-    `selection` ⊆ {SUBSCRIBED, REMOTE, RECURSIVEMATCH, SPECIAL-USE}; `returns` ⊆ {SUBSCRIBED, CHILDREN, SPECIAL-USE, MYRIGHTS}.
+    `selection` holds SUBSCRIBED, REMOTE, RECURSIVEMATCH, SPECIAL-USE; `returns` holds SUBSCRIBED, CHILDREN,
+    SPECIAL-USE, MYRIGHTS.
     """
 
     reference: str
@@ -158,7 +162,7 @@ class SearchArgs:
 
 @dataclass(frozen=True, slots=True)
 class FetchArgs:
-    """FETCH, UID FETCH. Macros are expanded, repeats removed. CHANGEDSINCE, VANISHED: RFC 7162 (VANISHED: UID FETCH only)."""
+    """FETCH, UID FETCH: macros expanded, repeats removed; CHANGEDSINCE and (UID FETCH only) VANISHED of RFC 7162."""
 
     numbers: SequenceSet
     items: tuple[FetchItem, ...]
@@ -215,7 +219,7 @@ Args = (
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A parsed command. `name` is in upper case with one space ("UID FETCH"); the args' type depends on the name only."""
+    """A parsed command. `name` is in upper case with one space ("UID FETCH"); it alone decides the type of args."""
 
     tag: str
     name: str

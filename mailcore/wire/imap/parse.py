@@ -1,11 +1,335 @@
-"""From a frame to a typed command: the table of commands and their argument grammars."""
+"""From a frame to a typed command: the table of commands and their argument grammars.
+
+To add a command: its dataclass in commands.py, its row in COMMANDS, its argument parser here (or in a parse_*.py).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from mailcore.wire.imap.commands import AppendArgs, Command
+from mailcore.wire.imap.commands import (
+    AppendArgs,
+    Args,
+    AuthenticateArgs,
+    Command,
+    CopyArgs,
+    CreateArgs,
+    EnableArgs,
+    FetchArgs,
+    IdArgs,
+    LoginArgs,
+    MailboxArgs,
+    NoArgs,
+    NumbersArgs,
+    QresyncParams,
+    RenameArgs,
+    SearchArgs,
+    SelectArgs,
+    StatusArgs,
+    StoreArgs,
+)
+from mailcore.wire.imap.errors import ImapSyntaxError
+from mailcore.wire.imap.fetch_item import parse_items
 from mailcore.wire.imap.frames import Frame, Piece
+from mailcore.wire.imap.limits import MAX_FLAGS, MAX_ID_FIELDS
+from mailcore.wire.imap.mailbox_name import SEPARATOR
+from mailcore.wire.imap.parse_append import parse_append, parse_append_pieces
+from mailcore.wire.imap.parse_list import STATUS_ITEMS, parse_list, parse_lsub, status_items
+from mailcore.wire.imap.search_key import check_charset, parse_program
+from mailcore.wire.imap.tokens import Cursor
+
+_NO_ARGS = NoArgs()
+_SPECIAL_USES = {
+    use.upper(): use
+    for use in ("\\All", "\\Archive", "\\Drafts", "\\Flagged", "\\Important", "\\Junk", "\\Sent", "\\Trash")
+}
+_SEARCH_RETURNS = frozenset(("MIN", "MAX", "ALL", "COUNT", "SAVE"))
+_SELECT_PARAMS = frozenset(("CONDSTORE", "QRESYNC"))
+_FETCH_MODIFIERS = frozenset(("CHANGEDSINCE", "VANISHED"))
+_STORE_ACTIONS = {
+    sign + b"FLAGS" + silent: (action, bool(silent))
+    for sign, action in ((b"", "replace"), (b"+", "add"), (b"-", "remove"))
+    for silent in (b"", b".SILENT")
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """One command's row. `parse` starts after the name and takes the space before its first argument itself.
+
+    `secret`: the arguments hold a secret: neither they nor any part of them may be logged or quoted.
+    """
+
+    parse: Callable[[Cursor], Args]
+    usage: str
+    secret: bool = False
+
+
+def _no_args(cursor: Cursor) -> Args:
+    return _NO_ARGS
+
+
+def _arguments(shape: Callable[..., Args], *readers: tuple[str, Callable[[Cursor], Any]]) -> Callable[[Cursor], Args]:
+    """Arguments that simply follow each other, each after a space, in the order of the dataclass's fields."""
+
+    def parse(cursor: Cursor) -> Args:
+        values = []
+        for what, read in readers:
+            cursor.space(what)
+            values.append(read(cursor))
+        return shape(*values)
+
+    return parse
+
+
+_MAILBOX = ("a mailbox name", Cursor.mailbox)
+_SET = ("a sequence set", Cursor.sequence_set)
+_USER = ("a user name", lambda cursor: cursor.unicode(cursor.astring("a user name"), "the user name"))
+_PASSWORD = ("a password", lambda cursor: cursor.unicode(cursor.astring("a password"), "the password"))
+
+
+def _id(cursor: Cursor) -> Args:
+    cursor.space("a list of fields or NIL")
+    if not cursor.looking_at(b"("):
+        if cursor.word("a list of fields or NIL") != "NIL":
+            raise ImapSyntaxError("Expected a list of fields or NIL")
+        return IdArgs(None)
+
+    def field() -> tuple[str, str | None]:
+        name = cursor.string("a field name in quotes")
+        cursor.space("the field's value")
+        value = cursor.nstring("a string or NIL")
+        return name.decode("utf-8", "replace"), None if value is None else value.decode("utf-8", "replace")
+
+    return IdArgs(tuple(cursor.paren_list(field, "fields", limit=MAX_ID_FIELDS, empty=True)))
+
+
+def _enable(cursor: Cursor) -> Args:
+    names: dict[str, None] = {}
+    cursor.space("a capability")
+    names[cursor.word("a capability")] = None
+    while cursor.try_take(b" ") and not cursor.at_end():
+        names[cursor.word("a capability")] = None
+    return EnableArgs(tuple(names))
+
+
+def _authenticate(cursor: Cursor) -> Args:
+    cursor.space("a mechanism")
+    mechanism = cursor.word("a mechanism")
+    initial = None
+    if cursor.try_take(b" "):
+        initial = cursor.base64() or None
+    return AuthenticateArgs(mechanism, initial)
+
+
+def _select(cursor: Cursor) -> Args:
+    cursor.space("a mailbox name")
+    mailbox = cursor.mailbox()
+    condstore, qresync = False, None
+    if cursor.try_take(b" ") and not cursor.at_end():
+        cursor.expect(b"(", "'(' and parameters")
+        seen: set[str] = set()
+        while True:
+            param = cursor.one_of(_SELECT_PARAMS - seen, "a parameter")
+            seen.add(param)
+            if param == "CONDSTORE":
+                condstore = True
+            else:
+                qresync = _qresync(cursor)
+            if cursor.try_take(b")"):
+                break
+            cursor.space("another parameter, or ')'")
+    return SelectArgs(mailbox, condstore, qresync)
+
+
+def _qresync(cursor: Cursor) -> QresyncParams:
+    """(uidvalidity SP modseq [SP known-uids] [SP (seq-set SP uid-set)]), RFC 7162 §7."""
+    cursor.space("QRESYNC's values")
+    cursor.expect(b"(", "'(' and UIDVALIDITY")
+    uidvalidity = cursor.number("UIDVALIDITY", minimum=1)
+    cursor.space("a mod-sequence")
+    modseq = cursor.modseq("a mod-sequence")
+    known = match = None
+    if cursor.looking_at(b" ") and not cursor.looking_at(b" ("):
+        cursor.space("known UIDs")
+        known = cursor.known_set("the known UIDs")
+    if cursor.try_take(b" "):
+        cursor.expect(b"(", "'(' and sequence match data")
+        numbers = cursor.known_set("the sequence match data")
+        cursor.space("the matching UIDs")
+        match = numbers, cursor.known_set("the sequence match data")
+        cursor.expect(b")", "')'")
+    cursor.expect(b")", "')'")
+    return QresyncParams(uidvalidity, modseq, known, match)
+
+
+def _create(cursor: Cursor) -> Args:
+    cursor.space("a mailbox name")
+    mailbox = cursor.mailbox()
+    if len(mailbox) > 1:
+        # The trailing separator only says that children will follow (RFC 9051 §6.3.4).
+        mailbox = mailbox.removesuffix(SEPARATOR)
+    uses: list[str] = []
+    if cursor.try_take(b" ") and not cursor.at_end():
+        cursor.expect(b"(", "'(' and USE")
+        cursor.one_of(frozenset(("USE",)), "a parameter")
+        cursor.space("special uses")
+        uses = cursor.paren_list(lambda: _special_use(cursor), "special uses", limit=MAX_FLAGS, empty=True)
+        cursor.expect(b")", "')'")
+    return CreateArgs(mailbox, tuple(dict.fromkeys(uses)))
+
+
+def _special_use(cursor: Cursor) -> str:
+    cursor.expect(b"\\", "a special use such as \\Archive")
+    use = "\\" + cursor.atom("a special use")
+    return _SPECIAL_USES.get(use.upper(), use)
+
+
+def _status(cursor: Cursor) -> Args:
+    cursor.space("a mailbox name")
+    mailbox = cursor.mailbox()
+    cursor.space(f"the items ({', '.join(sorted(STATUS_ITEMS))})")
+    return StatusArgs(mailbox, status_items(cursor))
+
+
+def _search(cursor: Cursor) -> Args:
+    cursor.space("a search key")
+    returns: frozenset[str] | None = None
+    start = cursor.pos
+    word = cursor.text[start : start + 8].upper()
+    if word.startswith(b"RETURN "):
+        cursor.pos += len(b"RETURN ")
+        options = cursor.paren_list(
+            lambda: cursor.one_of(_SEARCH_RETURNS, "a result option"), "result options", limit=20, empty=True
+        )
+        returns = frozenset(options or ("ALL",))
+        cursor.space("a search key")
+        word = cursor.text[cursor.pos : cursor.pos + 8].upper()
+    charset = "US-ASCII"
+    if word == b"CHARSET ":
+        cursor.pos += len(word)
+        charset = check_charset(cursor.astring("a charset"))
+        cursor.space("a search key")
+    return SearchArgs(parse_program(cursor), charset, returns)
+
+
+def _fetch(cursor: Cursor) -> FetchArgs:
+    cursor.space("a sequence set")
+    numbers = cursor.sequence_set()
+    cursor.space("FETCH items")
+    items = parse_items(cursor)
+    changedsince, vanished = None, False
+    if cursor.try_take(b" ") and not cursor.at_end():
+        cursor.expect(b"(", "'(' and modifiers")
+        seen: set[str] = set()
+        while True:
+            modifier = cursor.one_of(_FETCH_MODIFIERS - seen, "a modifier")
+            seen.add(modifier)
+            if modifier == "CHANGEDSINCE":
+                cursor.space("a mod-sequence")
+                changedsince = cursor.modseq("a mod-sequence")
+            else:
+                vanished = True
+            if cursor.try_take(b")"):
+                break
+            cursor.space("another modifier, or ')'")
+    if vanished and changedsince is None:
+        raise ImapSyntaxError("VANISHED needs CHANGEDSINCE (RFC 7162 section 3.2.6)")
+    return FetchArgs(numbers, items, changedsince, vanished)
+
+
+def _fetch_by_seq(cursor: Cursor) -> Args:
+    args = _fetch(cursor)
+    if args.vanished:
+        raise ImapSyntaxError("VANISHED is for UID FETCH only (RFC 7162 section 3.2.6)")
+    return args
+
+
+def _store(cursor: Cursor) -> Args:
+    cursor.space("a sequence set")
+    numbers = cursor.sequence_set()
+    unchangedsince = None
+    cursor.space("FLAGS, +FLAGS or -FLAGS")
+    if cursor.try_take(b"("):
+        cursor.one_of(frozenset(("UNCHANGEDSINCE",)), "a modifier")
+        cursor.space("a mod-sequence")
+        unchangedsince = cursor.modseq("a mod-sequence", minimum=0)
+        cursor.expect(b")", "')'")
+        cursor.space("FLAGS, +FLAGS or -FLAGS")
+    start = cursor.pos
+    action = _STORE_ACTIONS.get(cursor.word("FLAGS, +FLAGS or -FLAGS").encode())
+    if action is None:
+        cursor.pos = start
+        raise cursor.error("FLAGS, +FLAGS or -FLAGS, with or without .SILENT")
+    cursor.space("flags")
+    if cursor.looking_at(b"("):
+        flags = cursor.flag_list()
+    else:
+        bare = [cursor.flag()]
+        while cursor.try_take(b" ") and not cursor.at_end():
+            bare.append(cursor.flag())
+        flags = tuple(dict.fromkeys(bare))
+    return StoreArgs(numbers, action[0], flags, action[1], unchangedsince)
+
+
+_NUMBERS_ITEMS = "sequence-set item | (item ...) | ALL | FULL | FAST [(CHANGEDSINCE modseq [VANISHED])]"
+_STORE_USAGE = "sequence-set [(UNCHANGEDSINCE modseq)] FLAGS|+FLAGS|-FLAGS[.SILENT] (flag ...)"
+_SEARCH_USAGE = "[RETURN (MIN MAX ALL COUNT)] [CHARSET charset] key ..."
+_SELECT_USAGE = "mailbox [(CONDSTORE) | (QRESYNC (uidvalidity modseq [known-uids] [(seqs uids)]))]"
+
+COMMANDS: Mapping[str, Grammar] = {
+    **{
+        name: Grammar(_no_args, "")
+        for name in (
+            "CAPABILITY",
+            "NOOP",
+            "LOGOUT",
+            "STARTTLS",
+            "CHECK",
+            "CLOSE",
+            "UNSELECT",
+            "EXPUNGE",
+            "IDLE",
+            "NAMESPACE",
+        )
+    },
+    "ID": Grammar(_id, '("name" "value" ...) | NIL'),
+    "ENABLE": Grammar(_enable, "capability ..."),
+    "LOGIN": Grammar(_arguments(LoginArgs, _USER, _PASSWORD), "user password", secret=True),
+    "AUTHENTICATE": Grammar(_authenticate, "mechanism [initial-response]", secret=True),
+    "SELECT": Grammar(_select, _SELECT_USAGE),
+    "EXAMINE": Grammar(_select, _SELECT_USAGE),
+    "CREATE": Grammar(_create, "mailbox [(USE (\\Archive ...))]"),
+    "DELETE": Grammar(_arguments(MailboxArgs, _MAILBOX), "mailbox"),
+    "RENAME": Grammar(_arguments(RenameArgs, _MAILBOX, _MAILBOX), "mailbox new-name"),
+    "SUBSCRIBE": Grammar(_arguments(MailboxArgs, _MAILBOX), "mailbox"),
+    "UNSUBSCRIBE": Grammar(_arguments(MailboxArgs, _MAILBOX), "mailbox"),
+    "LIST": Grammar(parse_list, "[(selection ...)] reference pattern | (pattern ...) [RETURN (option ...)]"),
+    "LSUB": Grammar(parse_lsub, "reference pattern"),
+    "STATUS": Grammar(_status, "mailbox (item ...)"),
+    "APPEND": Grammar(parse_append, 'mailbox [(flag ...)] ["date-time"] {size}'),
+    "SEARCH": Grammar(_search, _SEARCH_USAGE),
+    "UID SEARCH": Grammar(_search, _SEARCH_USAGE),
+    "FETCH": Grammar(_fetch_by_seq, _NUMBERS_ITEMS),
+    "UID FETCH": Grammar(_fetch, _NUMBERS_ITEMS),
+    "STORE": Grammar(_store, _STORE_USAGE),
+    "UID STORE": Grammar(_store, _STORE_USAGE),
+    **{
+        name: Grammar(_arguments(CopyArgs, _SET, _MAILBOX), "sequence-set mailbox")
+        for name in ("COPY", "UID COPY", "MOVE", "UID MOVE")
+    },
+    "UID EXPUNGE": Grammar(_arguments(NumbersArgs, _SET), "uid-set"),
+}
+
+
+def _name(cursor: Cursor) -> str:
+    name = cursor.word("a command name")
+    if name == "UID":
+        cursor.space("FETCH, STORE, SEARCH, COPY, MOVE or EXPUNGE")
+        name = "UID " + cursor.word("FETCH, STORE, SEARCH, COPY, MOVE or EXPUNGE")
+    return name
 
 
 def parse_command(frame: Frame, *, utf8: bool = False) -> Command:
@@ -13,17 +337,28 @@ def parse_command(frame: Frame, *, utf8: bool = False) -> Command:
 
     Raises ImapSyntaxError for an unknown command or arguments that do not fit; nothing else.
     """
-    raise NotImplementedError
+    cursor = Cursor(frame.pieces, utf8=utf8)
+    name = _name(cursor)
+    grammar = COMMANDS.get(name)
+    if grammar is None:
+        raise ImapSyntaxError(f"Unknown command {name[:40]}")
+    cursor.quiet = grammar.secret
+    try:
+        args = grammar.parse(cursor)
+        cursor.end()
+    except ImapSyntaxError as error:
+        if error.status == "BAD" and error.code is None:
+            error.text += f" (usage: {name} {grammar.usage}".rstrip() + ")"
+        raise
+    return Command(frame.tag, name, args)
 
 
 def command_name(frame: Frame) -> str:
-    """The command's name in upper case ("UID FETCH"), "" if there is none: for logs and for state checks before parsing."""
-    raise NotImplementedError
-
-
-def is_message_literal(pieces: Sequence[Piece]) -> bool:
-    """Whether the literal announced after these pieces is a message of APPEND (not its mailbox name)."""
-    raise NotImplementedError
+    """The command's name in upper case ("UID FETCH"), "" if there is none: for logs and state checks before parsing."""
+    try:
+        return _name(Cursor(frame.pieces))
+    except ImapSyntaxError:
+        return ""
 
 
 def parse_append_head(pieces: Sequence[Piece], *, utf8: bool = False) -> AppendArgs:
@@ -31,4 +366,4 @@ def parse_append_head(pieces: Sequence[Piece], *, utf8: bool = False) -> AppendA
 
     For LiteralOffer: check mailbox, flags and date before the client sends the octets. Raises ImapSyntaxError.
     """
-    raise NotImplementedError
+    return parse_append_pieces(pieces, utf8=utf8)
