@@ -1,0 +1,78 @@
+# Mailstead: `make up` runs it, `make test` tests it; both install into .venv what is missing.
+# PYTHON chooses the interpreter (3.11 to 3.13), PYTEST adds arguments: make test PYTEST="-k move -x"
+
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST ?=
+# Tests are many small waits: two workers on two cores; one database and one Valkey per worker.
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help up test check format bench lock clean
+
+help:
+	@echo "make up      run Mailstead here, in the foreground (Ctrl-C stops it)"
+	@echo "make test    run the whole test suite"
+	@echo "make check   lint, format, types, import contracts, templates, migrations"
+	@echo "make format  let the linter put the code in order"
+	@echo "make bench   measure, beside Postfix and Dovecot when they are installed"
+	@echo "make lock    resolve the dependencies of pyproject.toml anew"
+	@echo "make clean   remove .venv and caches (never the data directory)"
+
+up: $(VENV)/.installed
+	@exec $(BIN)/python manage.py up
+
+test: $(VENV)/.installed-dev
+	@.ci/programs
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(PYTEST)
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/djlint --quiet --check --lint templates
+	MAILSTEAD_SECRET_KEY=check $(BIN)/mypy
+	MAILSTEAD_SECRET_KEY=check $(BIN)/python manage.py makemigrations --check --dry-run
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.installed-dev
+	@$(BIN)/python -m tests.bench
+
+lock: $(VENV)/.installed-dev
+	$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
+	    --custom-compile-command "make lock" -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
+	    --custom-compile-command "make lock" --group dev -c requirements.lock -o requirements-dev.lock
+
+clean:
+	rm -rf $(VENV) .ruff_cache .mypy_cache .pytest_cache .hypothesis .import_linter_cache static-built
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps keep the second start instant: pip is asked only when the lock has changed.
+$(VENV)/.installed: requirements.lock | $(BIN)/python
+	@echo "installing what Mailstead needs into $(VENV) …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.lock | $(BIN)/python
+	@echo "installing what Mailstead and its tests need into $(VENV) …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@ $(VENV)/.installed
+
+$(BIN)/python:
+	@set -e; chosen=; \
+	for each in $${PYTHON:-python3 python3.13 python3.12 python3.11}; do \
+	    if $$each -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then chosen=$$each; break; fi; \
+	done; \
+	if [ -z "$$chosen" ]; then \
+	    echo "Mailstead needs Python 3.11, 3.12 or 3.13; this is $$(python3 --version 2>&1 || echo 'a machine without python3')." >&2; \
+	    echo "On Debian 12: apt-get install python3 python3-venv. Elsewhere: make PYTHON=/path/to/python3.12 up" >&2; exit 1; \
+	fi; \
+	if ! $$chosen -c 'import ensurepip, venv' 2>/dev/null; then \
+	    echo "$$chosen lacks its venv module. On Debian: apt-get install python3-venv" >&2; exit 1; \
+	fi; \
+	$$chosen -m venv --clear $(VENV)
