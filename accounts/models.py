@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.contrib.auth.models import AbstractBaseUser, PermissionsMixin
 from django.db import models
 
+from accounts.addresses import quote_local
 from accounts.managers import AccountManager
 
 
@@ -27,6 +28,9 @@ class Account(AbstractBaseUser, PermissionsMixin):
     name = models.CharField(max_length=200, blank=True, help_text="as shown in From")
     is_active = models.BooleanField(default=True)
     is_staff = models.BooleanField(default=False, help_text="may use the administration")
+    administers = models.ManyToManyField(
+        Domain, blank=True, related_name="administrators", help_text="domains whose people this account looks after"
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     USERNAME_FIELD = "address"
@@ -44,7 +48,8 @@ class Account(AbstractBaseUser, PermissionsMixin):
 class Address(models.Model):
     """One address of a domain: it leads to an account (`account` set) or, as an alias, to its targets.
 
-    `local_part` is lower case; `*` is the domain's catch-all. Plus-tags are not stored: `ann+x@` finds `ann@`.
+    `local_part` is lower case and without quotes (accounts.addresses); `*` is the domain's catch-all. Plus-tags are not
+    stored: `ann+x@` finds `ann@`.
     """
 
     domain = models.ForeignKey(Domain, on_delete=models.CASCADE, related_name="addresses")
@@ -57,14 +62,14 @@ class Address(models.Model):
         verbose_name_plural = "addresses"
 
     def __str__(self) -> str:
-        return f"{self.local_part}@{self.domain.name}"
+        return f"{quote_local(self.local_part)}@{self.domain.name}"
 
 
 class AliasTarget(models.Model):
     """Where an alias leads: any address, local or remote."""
 
     alias = models.ForeignKey(Address, on_delete=models.CASCADE, related_name="targets")
-    address = models.CharField(max_length=320)
+    address = models.CharField(max_length=320, db_index=True)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["alias", "address"], name="alias_target_once")]

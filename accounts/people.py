@@ -1,0 +1,377 @@
+"""The verbs that change who exists; commands, the administration pages and tests all go through them.
+
+Each runs in one transaction (it joins the caller's, so that an account and its mailboxes commit together) and raises
+PeopleError, whose text says what is wrong and what to do. Mail belonging to an account is mailcore.provision's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from django.db import IntegrityError, transaction
+from django.db.models import Count, Q, QuerySet
+
+from accounts import app_passwords, passwords
+from accounts.addresses import (
+    CATCH_ALL,
+    TAG_SEPARATOR,
+    Parsed,
+    fold_local,
+    hosted_domain_name,
+    normalise,
+    parse_address,
+    split_tag,
+)
+from accounts.errors import AddressError, PeopleError
+from accounts.models import Account, Address, AliasTarget, AppPassword, Domain
+
+MAX_ALIAS_TARGETS = 1000
+MAX_ALIAS_DEPTH = 10
+MAX_NAME = 200
+MAX_LABEL = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """An alias as people see it."""
+
+    address: str
+    targets: tuple[str, ...]
+
+
+# --- domains
+
+
+def get_domain(name: str) -> Domain:
+    """The hosted domain of that name."""
+    wanted = _domain_name(name)
+    try:
+        return Domain.objects.get(name=wanted)
+    except Domain.DoesNotExist:
+        raise PeopleError(
+            f"Domain {wanted} is not hosted here: add it with `manage.py domain add {wanted}`."
+        ) from None
+
+
+def list_domains() -> QuerySet[Domain]:
+    """All domains by name, each with `account_count` and `alias_count`."""
+    return Domain.objects.annotate(
+        account_count=Count("accounts", distinct=True),
+        alias_count=Count("addresses", filter=Q(addresses__account=None), distinct=True),
+    ).order_by("name")
+
+
+@transaction.atomic
+def add_domain(name: str) -> Domain:
+    """Host a domain from now on."""
+    wanted = _domain_name(name)
+    try:
+        with transaction.atomic():
+            return Domain.objects.create(name=wanted)
+    except IntegrityError:
+        raise PeopleError(f"Domain {wanted} is hosted here already.") from None
+
+
+@transaction.atomic
+def remove_domain(name: str) -> None:
+    """Stop hosting a domain; refused while it has accounts or aliases, so that no mail is lost by a slip."""
+    domain = get_domain(name)
+    accounts = domain.accounts.count()
+    aliases = domain.addresses.filter(account=None).count()
+    if accounts or aliases:
+        raise PeopleError(
+            f"Domain {domain.name} still has {_count(accounts, 'account')} and {_count(aliases, 'alias', 'aliases')}: "
+            "remove those first (`manage.py account remove`, `manage.py alias remove`)."
+        )
+    domain.delete()
+
+
+# --- accounts
+
+
+def get_account(address: str) -> Account:
+    """The account with that primary address."""
+    wanted = _normalised(address)
+    try:
+        return Account.objects.select_related("domain").get(address=wanted)
+    except Account.DoesNotExist:
+        pass
+    if Address.objects.filter(**_key(wanted), account=None).exists():
+        raise PeopleError(f"{wanted} is an alias, not an account.")
+    raise PeopleError(f"There is no account {wanted}: `manage.py account list` shows all.")
+
+
+def list_accounts(domain: str | None = None) -> QuerySet[Account]:
+    """All accounts by address, or those of one domain."""
+    accounts = Account.objects.select_related("domain").order_by("domain__name", "address")
+    return accounts if domain is None else accounts.filter(domain=get_domain(domain))
+
+
+@transaction.atomic
+def add_account(address: str, password: str | None = None, name: str = "", admin: bool = False) -> Account:
+    """Make an account and the address that leads to it. Without a password nobody can sign in until one is set.
+
+    `admin` makes it a superuser. Mailboxes are made by mailcore.provision.
+    """
+    wanted = _normalised(address)
+    local = _storable_local(wanted)
+    domain = get_domain(parse_address(wanted).domain)
+    _refuse_taken(wanted)
+    account = Account(
+        address=wanted, domain=domain, name=_clean(name, MAX_NAME, "name"), is_staff=admin, is_superuser=admin
+    )
+    if password is None:
+        account.set_unusable_password()
+    else:
+        _set_password(account, password)
+    try:
+        with transaction.atomic():
+            account.save()
+            Address.objects.create(domain=domain, local_part=local, account=account)
+    except IntegrityError:
+        raise PeopleError(f"{wanted} exists already.") from None
+    return account
+
+
+@transaction.atomic
+def set_password(account: Account, password: str) -> None:
+    """Change the password; every web session and every mail program's login with the old one ends."""
+    _set_password(account, password)
+    account.save(update_fields=["password"])
+
+
+def disable_account(account: Account) -> None:
+    """Refuse all sign-ins from now on; mail is still received."""
+    account.is_active = False
+    account.save(update_fields=["is_active"])
+
+
+def enable_account(account: Account) -> None:
+    """Undo disable_account."""
+    account.is_active = True
+    account.save(update_fields=["is_active"])
+
+
+@transaction.atomic
+def remove_account(account: Account) -> list[str]:
+    """Delete an account, its addresses and credentials; its mail is removed by mailcore.provision in the same transaction.
+
+    Aliases no longer lead to it; those that led to nobody else go too. Returns the addresses of all aliases that changed.
+    """
+    own = [str(row) for row in account.addresses.select_related("domain")]
+    changed = []
+    for alias in Address.objects.filter(targets__address__in=own).select_related("domain").distinct():
+        changed.append(str(alias))
+        alias.targets.filter(address__in=own).delete()
+        if not alias.targets.exists():
+            alias.delete()
+    account.delete()
+    return sorted(changed)
+
+
+# --- aliases
+
+
+def list_aliases(address: str | None = None) -> list[Alias]:
+    """All aliases with their targets, or those of one address or (given a bare domain name) one domain."""
+    rows = Address.objects.filter(account=None).select_related("domain").prefetch_related("targets")
+    if address is not None and "@" in address:
+        rows = rows.filter(**_key(_normalised(address)))
+    elif address is not None:
+        rows = rows.filter(domain=get_domain(address))
+    return [
+        Alias(str(row), tuple(sorted(target.address for target in row.targets.all())))
+        for row in rows.order_by("domain__name", "local_part")
+    ]
+
+
+@transaction.atomic
+def add_alias(address: str, targets: Sequence[str]) -> Alias:
+    """Let an address lead to others, here or elsewhere; an alias that exists gets more targets. `*@domain` is a catch-all.
+
+    Aliases may lead to aliases, but not in a circle. Whoever expands one at delivery still limits the depth, because
+    later changes (a removed account behind a catch-all) can close a circle.
+    """
+    wanted = _normalised(address)
+    local = _storable_local(wanted, catch_all=True)
+    domain = get_domain(parse_address(wanted).domain)
+    if not targets:
+        raise PeopleError("An alias needs at least one target address.")
+    _refuse_taken(wanted, accounts_only=True)
+    row, _ = Address.objects.get_or_create(domain=domain, local_part=local, account=None)
+    for target in dict.fromkeys(_target(text) for text in targets):
+        _refuse_loop(wanted, target)
+        AliasTarget.objects.get_or_create(alias=row, address=target)
+    if row.targets.count() > MAX_ALIAS_TARGETS:
+        raise PeopleError(f"An alias can have at most {MAX_ALIAS_TARGETS} targets.")
+    return list_aliases(wanted)[0]
+
+
+@transaction.atomic
+def remove_alias(address: str, targets: Sequence[str] = ()) -> None:
+    """Remove an alias, or only some of its targets (with the last of them, the alias goes too)."""
+    wanted = _normalised(address)
+    row = Address.objects.filter(**_key(wanted)).first()
+    if row is None:
+        raise PeopleError(f"There is no alias {wanted}: `manage.py alias list` shows all.")
+    if row.account_id is not None:
+        raise PeopleError(f"{wanted} is an account, not an alias: see `manage.py account remove`.")
+    for target in targets:
+        canonical = _canonical_target(target)
+        if not row.targets.filter(address=canonical).delete()[0]:
+            raise PeopleError(f"Alias {wanted} does not lead to {canonical}.")
+    if not targets or not row.targets.exists():
+        row.delete()
+
+
+# --- app passwords
+
+
+def list_app_passwords(account: Account) -> QuerySet[AppPassword]:
+    """An account's app passwords, oldest first."""
+    return account.app_passwords.order_by("created_at", "id")
+
+
+@transaction.atomic
+def add_app_password(account: Account, label: str = "") -> str:
+    """Make an app password and return its secret, which cannot be shown again."""
+    label = _clean(label, MAX_LABEL, "label")
+    if account.app_passwords.count() >= app_passwords.MAX_PER_ACCOUNT:
+        raise PeopleError(f"{account.address} has {app_passwords.MAX_PER_ACCOUNT} app passwords: remove one first.")
+    if label and account.app_passwords.filter(label=label).exists():
+        raise PeopleError(f"{account.address} has an app password labelled {label!r} already: choose another label.")
+    secret = app_passwords.generate()
+    AppPassword.objects.create(account=account, label=label, digest=app_passwords.digest(secret))
+    return secret
+
+
+@transaction.atomic
+def remove_app_password(account: Account, *, label: str | None = None, number: int | None = None) -> None:
+    """Remove an app password by its label or its number; mail programs using it are refused at their next login."""
+    if number is not None:
+        rows, named = account.app_passwords.filter(id=number), f"number {number}"
+    else:
+        rows, named = account.app_passwords.filter(label=label or ""), f"label {label or ''!r}"
+    found = rows.count()
+    if not found:
+        raise PeopleError(f"{account.address} has no app password with {named}: see `manage.py apppassword list`.")
+    if found > 1:
+        raise PeopleError(f"{account.address} has {found} app passwords with {named}: name one by its number.")
+    rows.delete()
+
+
+# --- shared checks
+
+
+def _normalised(address: str) -> str:
+    try:
+        return normalise(address)
+    except AddressError as error:
+        raise PeopleError(f"{_shown(address)} is not a mail address: {error.text}.") from None
+
+
+def _domain_name(name: str) -> str:
+    try:
+        return hosted_domain_name(name)
+    except AddressError as error:
+        raise PeopleError(f"{_shown(name)} is not a domain name: {error.text}.") from None
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 100 else text[:99] + "…")
+
+
+def _key(normalised: str) -> dict[str, str]:
+    """The columns of Address by which a normalised address is found."""
+    parsed = parse_address(normalised)
+    return {"domain__name": parsed.domain, "local_part": parsed.local}
+
+
+def _storable_local(normalised: str, *, catch_all: bool = False) -> str:
+    local = parse_address(normalised).local
+    if local == CATCH_ALL and not catch_all:
+        raise PeopleError(f"{normalised} would be the catch-all: make it with `manage.py alias add`.")
+    if TAG_SEPARATOR in local:
+        raise PeopleError(f"{normalised} contains '+', which is for tags: every address receives its +tags by itself.")
+    return local
+
+
+def _refuse_taken(normalised: str, *, accounts_only: bool = False) -> None:
+    row = Address.objects.filter(**_key(normalised)).first()
+    if row is None:
+        return
+    if row.account_id is not None:
+        raise PeopleError(f"There is an account {normalised} already.")
+    if not accounts_only:
+        raise PeopleError(f"{normalised} is an alias already: remove it with `manage.py alias remove {normalised}`.")
+
+
+def _set_password(account: Account, password: str) -> None:
+    if reason := passwords.unusable_reason(password):
+        raise PeopleError(reason)
+    account.set_password(password)
+
+
+def _clean(text: str, longest: int, what: str) -> str:
+    text = text.strip()
+    if len(text) > longest:
+        raise PeopleError(f"The {what} is longer than {longest} characters.")
+    if not text.isprintable():
+        raise PeopleError(f"The {what} contains a control character.")
+    return text
+
+
+def _canonical_target(text: str) -> str:
+    """A target as stored: lower case where the domain is ours, the local part's own case elsewhere."""
+    try:
+        parsed = parse_address(text, literal=False)
+    except AddressError as error:
+        raise PeopleError(f"Target {_shown(text)} is not a mail address: {error.text}.") from None
+    if Domain.objects.filter(name=parsed.domain).exists():
+        return str(Parsed(fold_local(parsed.local), parsed.domain))
+    return str(parsed)
+
+
+def _target(text: str) -> str:
+    target = _canonical_target(text)
+    parsed = parse_address(target)
+    if Domain.objects.filter(name=parsed.domain).exists() and _row_for(parsed) is None:
+        raise PeopleError(f"Target {target} does not exist here: add the account or alias first.")
+    return target
+
+
+def _row_for(parsed: Parsed) -> Address | None:
+    """The address row that mail for a local address follows: itself, without its tag, or the catch-all."""
+    rows = {
+        row.local_part: row
+        for row in Address.objects.filter(
+            domain__name=parsed.domain, local_part__in=[parsed.local, split_tag(parsed.local)[0], CATCH_ALL]
+        ).prefetch_related("targets")
+    }
+    return rows.get(parsed.local) or rows.get(split_tag(parsed.local)[0]) or rows.get(CATCH_ALL)
+
+
+def _refuse_loop(alias: str, target: str) -> None:
+    """Follow the new target; it must not come back to the alias, nor lead through too many aliases."""
+    level: Iterable[str] = [target]
+    seen: set[str] = set()
+    for _ in range(MAX_ALIAS_DEPTH):
+        following: list[str] = []
+        for address in level:
+            row = _row_for(parse_address(address))
+            if row is None or row.account_id is not None or str(row) in seen:
+                continue
+            if str(row) == alias:
+                via = "itself" if address == target else f"itself through {target}"
+                raise PeopleError(f"Alias {alias} would lead to {via}.")
+            seen.add(str(row))
+            following += [item.address for item in row.targets.all()]
+        if not following:
+            return
+        level = following
+    raise PeopleError(f"Alias {alias} would lead through more than {MAX_ALIAS_DEPTH} aliases.")
+
+
+def _count(number: int, one: str, many: str | None = None) -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"

@@ -1,0 +1,113 @@
+"""Slows down guessing: failed sign-ins are counted by source, by account and by both together, in a sliding window.
+
+Successes cost nothing and are not counted. The counts live in each process's memory: guessing has to be slow, not
+counted to the last attempt, and a dead Redis must neither lock anybody out nor let anybody in.
+
+- One source against one account: after PAIR_LIMIT failures in the window, refused.
+- One source against many accounts: after SOURCE_LIMIT failures, refused, except to accounts that it has signed in to
+  lately (an office behind one address is not locked out by one broken phone).
+- Many sources against one account: after ACCOUNT_LIMIT failures, refused, with the same exception, so that a stranger
+  cannot lock the owner out.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+
+WINDOW = 600.0  # seconds
+PAIR_LIMIT = 10
+SOURCE_LIMIT = 40
+ACCOUNT_LIMIT = 100
+KNOWN_FOR = 24 * 3600.0  # seconds that a successful source stays known to an account
+MAX_KEYS = 50_000
+
+# Failures that are answered at once before answers begin to wait, and the longest wait in seconds.
+FREE_FAILURES = 2
+LONGEST_DELAY = 3.0
+
+Key = tuple[str, ...]
+
+
+class Throttle:
+    """Failure counts of one process. Times are seconds of `clock`; not thread-safe beyond the interpreter lock."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._failures: OrderedDict[Key, deque[float]] = OrderedDict()
+        self._known: OrderedDict[Key, float] = OrderedDict()
+
+    def refusal(self, source: str, address: str) -> float | None:
+        """Seconds until a sign-in may be tried again, or None when it may be tried now."""
+        pair = _pair(source, address)
+        now = self._clock()
+        waits = [self._wait(pair, PAIR_LIMIT, now)]
+        if self._known.get(pair, -math.inf) < now - KNOWN_FOR:
+            waits.append(self._wait(("source", pair[1]), SOURCE_LIMIT, now))
+            waits.append(self._wait(("account", pair[2]), ACCOUNT_LIMIT, now))
+        longest = max(waits)
+        return longest if longest > 0 else None
+
+    def failed(self, source: str, address: str) -> float:
+        """Count a failure; returns the seconds that its answer should wait."""
+        pair = _pair(source, address)
+        now = self._clock()
+        for key, limit in ((pair, PAIR_LIMIT), (("source", pair[1]), SOURCE_LIMIT), (("account", pair[2]), ACCOUNT_LIMIT)):
+            times = self._failures.setdefault(key, deque(maxlen=limit))
+            times.append(now)
+            self._failures.move_to_end(key)
+        while len(self._failures) > MAX_KEYS:
+            self._failures.popitem(last=False)
+        count = self._count(pair, now)
+        return 0.0 if count <= FREE_FAILURES else min(LONGEST_DELAY, 0.25 * 2 ** (count - FREE_FAILURES - 1))
+
+    def succeeded(self, source: str, address: str) -> None:
+        """The owner is at that source: forget its failures for this account and remember it."""
+        pair = _pair(source, address)
+        self._failures.pop(pair, None)
+        self._known[pair] = self._clock()
+        self._known.move_to_end(pair)
+        if len(self._known) > MAX_KEYS:
+            self._known.popitem(last=False)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._failures.clear()
+        self._known.clear()
+
+    def _count(self, key: Key, now: float) -> int:
+        times = self._failures.get(key)
+        if times is None:
+            return 0
+        while times and times[0] <= now - WINDOW:
+            times.popleft()
+        return len(times)
+
+    def _wait(self, key: Key, limit: int, now: float) -> float:
+        if self._count(key, now) < limit:
+            return 0.0
+        return self._failures[key][0] + WINDOW - now
+
+
+def _pair(source: str, address: str) -> Key:
+    return ("pair", network(source), address.lower()[:320])
+
+
+def network(source: str) -> str:
+    """What counts as one source: an IPv4 address, an IPv6 /64, or any other text as it is."""
+    try:
+        ip = ipaddress.ip_address(source.partition("%")[0])
+    except ValueError:
+        return source[:100]
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.ipv4_mapped:
+            return str(ip.ipv4_mapped)
+        return str(ipaddress.IPv6Network((ip, 64), strict=False))
+    return str(ip)
+
+
+# This process's throttle, shared by every way to sign in.
+sign_ins = Throttle()
