@@ -35,14 +35,17 @@ class OutboundRecipient(models.Model):
     """One recipient: state, next attempt, lease. `state` is queued, held, delivered, failed (then done with)."""
 
     id = models.BigAutoField(primary_key=True)
-    outbound = models.ForeignKey(Outbound, on_delete=models.CASCADE, related_name="recipients")
+    # Both rows are written by one statement and deleted together; a constraint would only cost a trigger per row.
+    outbound = models.ForeignKey(Outbound, on_delete=models.CASCADE, related_name="recipients", db_constraint=False)
     address = models.TextField()
     destination = models.TextField(help_text="the domain (A-label) whose MX hosts take it")
     state = models.TextField(db_default="queued")
     next_attempt_at = models.DateTimeField(db_default=Now())
     lease_until = models.DateTimeField(null=True, help_text="by the database's clock")
     fence = models.BigIntegerField(db_default=0, help_text="counts claims; a result must carry the current one")
-    attempts = models.IntegerField(db_default=0)
+    attempts = models.IntegerField(db_default=0, help_text="claims; those given back unused are not counted")
+    unreported = models.SmallIntegerField(db_default=0, help_text="claims in a row that died without a result")
+    held_reason = models.TextField(null=True)
     last_code = models.IntegerField(null=True)
     last_reply = models.TextField(null=True, help_text="the remote's words, or ours")
     last_host = models.TextField(null=True)
