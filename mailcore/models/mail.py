@@ -98,6 +98,7 @@ class Message(models.Model):
     created_modseq = models.BigIntegerField()
     received_at = models.DateTimeField()
     sent_at = models.DateTimeField(null=True)
+    sent_on = models.DateField(null=True, help_text="the day as the Date field writes it, in its own zone")
     has_attachment = models.BooleanField()
     base_subject = models.TextField(help_text="RFC 5256 §2.1")
     preview = models.TextField()

@@ -1,0 +1,96 @@
+"""The batcher: deliveries that arrive while the last transaction commits share the next one; an idle one waits for nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Sequence
+
+from mailcore import db
+from mailcore.errors import Code, MailError
+from mailcore.store.append import Incoming, Job, Results, append_jobs
+from mailcore.store.queue import Outgoing
+from mailcore.store.trace import Event
+
+log = logging.getLogger(__name__)
+
+# Groups of 16 to 64 messages gain all there is to gain; more would only lengthen the wait of the first.
+MAX_MESSAGES = 64
+MAX_OCTETS = 8 * 1024 * 1024
+# One transaction at work in Postgres while the next is being made up in Python.
+FLIGHTS = 2
+
+
+class Ingest:
+    """Stores what the protocols of one async process accept."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[Job, asyncio.Future[Results]]] = deque()
+        self._flights: set[asyncio.Task[None]] = set()
+
+    async def add(
+        self,
+        items: Sequence[Incoming],
+        queue: Sequence[Outgoing] = (),
+        events: Sequence[Event] = (),
+        *,
+        atomic: bool = False,
+    ) -> Results:
+        """Store `items`, queue and trace the rest, all in one transaction; returns after its commit.
+
+        The result has one entry per item: where it went, or why it was refused (OVER_QUOTA, NOT_FOUND, BAD_VALUE). With
+        `atomic`, one refused item refuses all, and nothing is queued or traced. Raises MailError(UNAVAILABLE).
+        """
+        future: asyncio.Future[Results] = asyncio.get_running_loop().create_future()
+        self._waiting.append((Job(items, queue, events, atomic), future))
+        self._pump()
+        # Whoever gives up waiting must not take back a transaction that others share.
+        return await asyncio.shield(future)
+
+    async def close(self) -> None:
+        """Wait until everything that was added is committed or refused."""
+        while self._flights:
+            await asyncio.gather(*self._flights, return_exceptions=True)
+
+    def _pump(self) -> None:
+        while self._waiting and len(self._flights) < FLIGHTS:
+            batch, messages, octets = [], 0, 0
+            while self._waiting and messages < MAX_MESSAGES and octets < MAX_OCTETS:
+                job, future = self._waiting.popleft()
+                batch.append((job, future))
+                messages += len(job.items) + len(job.outgoing)
+                octets += sum(len(item.raw) for item in job.items)
+            flight = asyncio.create_task(self._fly(batch))
+            self._flights.add(flight)
+            flight.add_done_callback(self._landed)
+
+    def _landed(self, flight: asyncio.Task[None]) -> None:
+        self._flights.discard(flight)
+        self._pump()
+
+    async def _fly(self, batch: list[tuple[Job, asyncio.Future[Results]]]) -> None:
+        try:
+            async with db.transaction() as tx:
+                results = await append_jobs(tx, [job for job, _ in batch])
+        except MailError as error:
+            self._fail(batch, error)
+        except Exception as error:
+            if len(batch) > 1:
+                # One of them is at fault: each on its own, so that the others get in.
+                log.warning("a batch of %d failed (%s), trying one by one", len(batch), error)
+                for single in batch:
+                    await self._fly([single])
+            else:
+                log.exception("a message could not be stored")
+                self._fail(batch, MailError(Code.INTERNAL, "the message could not be stored", str(error)))
+        else:
+            for (_, future), result in zip(batch, results, strict=True):
+                if not future.done():
+                    future.set_result(result)
+
+    @staticmethod
+    def _fail(batch: list[tuple[Job, asyncio.Future[Results]]], error: MailError) -> None:
+        for _, future in batch:
+            if not future.done():
+                future.set_exception(error)
