@@ -10,14 +10,19 @@ import atexit
 import contextlib
 import os
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from mailcore.supervise.embedded import Server
+    from mailcore.supervise.launch import Running
 
 # Only for the throw-away database of the plain tests; a test of faults starts its own server with the real settings.
 RELAXED = {
@@ -55,13 +60,13 @@ def _start() -> None:
     if not os.environ.get("DATABASE_URL"):
         postgres = embedded.prepare_postgres(data / "postgres", database="postgres", settings=RELAXED, sync=False)
         os.environ["DATABASE_URL"] = postgres.url
-        process = _spawn(postgres, data / "postgres.log")
-        _wait(lambda: embedded.postgres_ready(postgres, process.pid), process, data / "postgres.log")
+        running = _spawn(postgres, data / "postgres.log")
+        _wait(lambda: embedded.postgres_ready(postgres, running.pid), running, data / "postgres.log")
     if not os.environ.get("REDIS_URL") or os.environ.get("MAILSTEAD_TEST_VALKEY"):
         valkey = embedded.prepare_valkey(data / "valkey", durable=False)
         os.environ["REDIS_URL"] = valkey.url
-        process = _spawn(valkey, data / "valkey.log")
-        _wait(lambda: embedded.valkey_ready(valkey), process, data / "valkey.log")
+        running = _spawn(valkey, data / "valkey.log")
+        _wait(lambda: embedded.valkey_ready(valkey), running, data / "valkey.log")
         os.environ["MAILSTEAD_TEST_VALKEY"] = "ours"  # so that each worker of xdist starts another
 
     import django
@@ -73,31 +78,72 @@ def _start() -> None:
     Argon2PasswordHasher.time_cost, Argon2PasswordHasher.memory_cost, Argon2PasswordHasher.parallelism = 1, 64, 1
 
 
-def _spawn(server, log: Path) -> subprocess.Popen[bytes]:
+def _spawn(server: Server, log: Path) -> Running:
     with log.open("wb") as output:
-        process = server.spawn(stdout=output.fileno())
+        running = server.spawn(output.fileno())
 
     def stop() -> None:
-        process.send_signal(server.stop)
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        for number, patience in ((server.stop, 15.0), (signal.SIGKILL, 5.0)):
+            if running.poll() is None:
+                os.kill(running.pid, number)
+            deadline = time.monotonic() + patience
+            while running.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.01)
 
     _undo.callback(stop)
-    return process
+    return running
 
 
-def _wait(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait(ready: Callable[[], bool], running: Running, log: Path) -> None:
     deadline = time.monotonic() + 30
     while not ready():
-        if process.poll() is not None or time.monotonic() > deadline:
+        if running.poll() is not None or time.monotonic() > deadline:
             raise pytest.UsageError(f"a server for the tests did not start:\n{log.read_text()[-2000:]}")
         time.sleep(0.01)
 
 
 _start()
+
+
+def _programs() -> dict[str, str]:
+    """The real programs that tests may drive, and the Debian package that brings each (tests/programs.txt)."""
+    lines = (Path(__file__).parent / "programs.txt").read_text().splitlines()
+    return {line.split()[0]: line.split()[1] for line in lines if line and not line.startswith("#")}
+
+
+_SEARCH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+_missing: dict[str, int] = {}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    packages = _programs()
+    for item in items:
+        for marker in item.iter_markers("programs"):
+            for name in marker.args:
+                if name not in packages:
+                    raise pytest.UsageError(f"{item.nodeid}: {name} is not in tests/programs.txt")
+                if shutil.which(name, path=_SEARCH) is None and os.environ.get("CI") != "true":
+                    _missing[packages[name]] = _missing.get(packages[name], 0) + 1
+                    item.add_marker(pytest.mark.skip(reason=f"needs {name} (Debian package {packages[name]})"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _missing:
+        what = " ".join(sorted(_missing))
+        terminalreporter.write_line(f"tests were skipped for want of programs; they come with: apt-get install {what}")
+
+
+@pytest.fixture(scope="session")
+def program() -> Callable[[str], str]:
+    """The path of a program of tests/programs.txt: `program("swaks")`; mark the test `programs("swaks")` too."""
+
+    def find(name: str) -> str:
+        path = shutil.which(name, path=_SEARCH)
+        if path is None:
+            raise RuntimeError(f"{name} is not installed: apt-get install {_programs().get(name, name)}")
+        return path
+
+    return find
 
 
 @pytest.fixture

@@ -39,16 +39,9 @@ class Server:
     stop: signal.Signals
     folder: Path
 
-    def spawn(self, *, stdout: int | None = None) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            self.argv,
-            stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=subprocess.STDOUT if stdout is not None else None,
-            env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8", "TZ": "UTC"},
-            cwd="/",
-            preexec_fn=launch.prelude(self.identity, reach=self.reach, death=self.stop),
-        )
+    def spawn(self, output: int) -> launch.Running:
+        """Start it; what it says goes to the descriptor `output`."""
+        return launch.execute(self.argv, output, identity=self.identity, reach=self.reach, death=self.stop)
 
 
 # Modest memory for a whole idle installation; everything about durability stays at Postgres's own safe defaults.
@@ -105,8 +98,9 @@ def prepare_postgres(
 ) -> Server:
     """Make the cluster in `folder` when there is none, write its settings, and return how to start it.
 
-    `database` is the one that the URL names (initdb itself makes only `postgres`); `settings` override POSTGRES_SETTINGS; `sync=False` is for throw-away clusters of tests. An administrator's own
-    settings go to `folder/local.conf`. Raises ConfigError.
+    `database` is the one that the URL names (initdb itself makes only `postgres`); `settings` override
+    POSTGRES_SETTINGS; `sync=False` is for throw-away clusters of tests. An administrator's own settings go to
+    `folder/local.conf`. Raises ConfigError.
     """
     programs = postgres_programs()
     identity = launch.service_identity()
@@ -137,6 +131,23 @@ def prepare_postgres(
     _write(cluster / "mailstead.conf", text, identity)
     argv = (str(programs / "postgres"), "-D", str(cluster))
     return Server(argv, identity, reach, url, signal.SIGINT, folder)
+
+
+def end_leftover_postgres(server: Server) -> None:
+    """Stop the postmaster that a killed supervisor left in this cluster; forget a pid file that names a stranger."""
+    lock = server.folder / "cluster" / "postmaster.pid"
+    try:
+        pid = int(lock.read_text().split("\n")[0])
+    except (OSError, ValueError):
+        return
+    try:
+        ours = os.fsencode(str(server.folder / "cluster")) in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        ours = False
+    if not ours:  # after a reboot, or in a new container, that pid may be anybody's
+        lock.unlink(missing_ok=True)
+        return
+    launch.end(pid, signal.SIGINT, 60, last=signal.SIGQUIT)
 
 
 def _initdb(

@@ -8,12 +8,14 @@ directory), that user is given the one capability to pass: read and search, neve
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
 import os
 import pwd
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,11 +33,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class _CapHeader(ctypes.Structure):
-    _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]  # noqa: RUF012  ctypes wants a list
+    _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
 
 
 class _CapData(ctypes.Structure):
-    _fields_ = [  # noqa: RUF012  ctypes wants a list
+    _fields_ = [
         ("effective", ctypes.c_uint32),
         ("permitted", ctypes.c_uint32),
         ("inheritable", ctypes.c_uint32),
@@ -136,3 +138,88 @@ def _keep_search_capability() -> None:
 def adopt_orphans() -> None:
     """Become the parent of every descendant whose own parent dies, so that none can be lost."""
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A child: `poll` reaps it and tells its exit code (negative = killed by that signal), None while it lives."""
+
+    pid: int
+    poll: Callable[[], int | None]
+
+
+def execute(
+    argv: Sequence[str], output: int, *, identity: Identity | None, reach: bool, death: signal.Signals
+) -> Running:
+    """Start a server program with a clean environment; its output goes to the descriptor `output`."""
+    process = subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8", "TZ": "UTC"},
+        cwd="/",
+        preexec_fn=prelude(identity, reach=reach, death=death),
+    )
+    return Running(process.pid, process.poll)
+
+
+_fork = multiprocessing.get_context("fork")
+
+
+def fork(run: Callable[[], None], output: int, *, before: Callable[[], None]) -> Running:
+    """Run `run` in a forked child that shares all loaded code; `before` lets go of what only the parent may hold."""
+    prepare = prelude()
+
+    def enter() -> None:
+        prepare()
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        before()
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        run()
+
+    process = _fork.Process(target=enter)
+    process.start()
+    assert process.pid is not None
+    return Running(process.pid, lambda: process.exitcode)
+
+
+def process_age(pid: int) -> str | None:
+    """When a process began, in the kernel's own measure; with the pid it names a process for ever. None = no more."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return None
+
+
+def children_of(parent: int) -> list[int]:
+    """The pids of all direct children, those included that were adopted from a dead child; zombies are left out."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                state, ppid = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
+            except (OSError, ValueError):
+                continue
+            if int(ppid) == parent and state != "Z":
+                found.append(int(entry.name))
+    return found
+
+
+def end(pid: int, first: signal.Signals, seconds: float, *, last: signal.Signals = signal.SIGKILL) -> None:
+    """Ask a process that is not our child to end with the signal `first`; after `seconds`, send it `last`."""
+    age = process_age(pid)
+    for number, patience in ((first, seconds), (last, 10.0)):
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            return
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline:
+            if process_age(pid) != age:
+                return
+            time.sleep(0.02)
