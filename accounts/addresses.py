@@ -1,7 +1,7 @@
 """Our strict parser of mail addresses, wherever an address decides who may do what or where mail goes.
 
-It takes the Mailbox of RFC 5321 §4.1.2 (dot-string or quoted local part, domain or address literal) with UTF-8 local parts
-and U-label domains (RFC 6531), and nothing else: no display names, comments, source routes or white space around it.
+It takes the Mailbox of RFC 5321 §4.1.2 (dot-string or quoted local part, domain or address literal) with UTF-8 local
+parts and U-label domains (RFC 6531), and nothing else: no display names, comments, source routes or space around it.
 A parsed local part is what the quotes mean, not the quotes: `"ann"@example.org` and `ann@example.org` are one address.
 Header addresses, which only get displayed, are read by mailcore.mime instead.
 """
@@ -171,14 +171,16 @@ def _refuse_controls(text: str) -> None:
     if text.isascii() and text.isprintable():
         return
     for char in text:
-        if char != " " and unicodedata.category(char) in _REFUSED_CATEGORIES or char in _BIDI_CONTROLS:
+        if (char != " " and unicodedata.category(char) in _REFUSED_CATEGORIES) or char in _BIDI_CONTROLS:
             raise AddressError("the address contains a control or space character")
 
 
 def _dot_string(text: str) -> tuple[str, str]:
     match = _DOT_STRING.match(text)
     if match is None:
-        raise AddressError("the part before @ is missing" if text.startswith("@") else "an address has the form name@domain")
+        if text.startswith("@"):
+            raise AddressError("the part before @ is missing")
+        raise AddressError("an address has the form name@domain")
     return match.group(), text[match.end() :]
 
 

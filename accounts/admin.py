@@ -12,7 +12,6 @@ from django.http import HttpRequest
 
 from accounts.models import Account, Address, AliasTarget, AppPassword, Domain
 
-
 if TYPE_CHECKING:  # Django's classes take their model as a parameter in the stubs only
     AnyAdmin = admin.ModelAdmin[Any]
     TargetInline = admin.TabularInline[AliasTarget, Address]

@@ -16,7 +16,7 @@ class BreakGlassConfig(AdminConfig):
 
 
 class BreakGlassSite(admin.AdminSite):
-    """The admin site of this installation: superusers only, signed in through our own page (second factor, throttle)."""
+    """The admin site: superusers only, signed in through our own page (second factor, throttle)."""
 
     site_header = "Mailstead break-glass administration"
     site_title = "Mailstead"

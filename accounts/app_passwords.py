@@ -32,7 +32,7 @@ def generate() -> str:
 
 
 def canonical(secret: str) -> str | None:
-    """The letters alone, however they were typed (spaces, hyphens, capitals); None when it cannot be an app password."""
+    """The letters alone, however they were typed (spaces, hyphens, capitals); None if it cannot be an app password."""
     if len(secret) > 2 * _LENGTH:
         return None
     letters = secret.replace("-", "").replace(" ", "").lower()
@@ -42,7 +42,7 @@ def canonical(secret: str) -> str | None:
 
 
 def digest(secret: str) -> bytes:
-    """What is stored of a secret that `generate` made: keyed BLAKE2b, 32 octets. Raises ValueError for any other text."""
+    """What is stored of a secret that `generate` made: keyed BLAKE2b, 32 octets. Raises ValueError for other text."""
     letters = canonical(secret)
     if letters is None:
         raise ValueError("not an app password")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from django.contrib.auth.models import AbstractBaseUser, PermissionsMixin
 from django.db import models
 
-from accounts.addresses import quote_local
 from accounts.managers import AccountManager
 
 
@@ -34,7 +35,7 @@ class Account(AbstractBaseUser, PermissionsMixin):
     created_at = models.DateTimeField(auto_now_add=True)
 
     USERNAME_FIELD = "address"
-    REQUIRED_FIELDS: list[str] = []
+    REQUIRED_FIELDS: ClassVar[list[str]] = []
 
     objects = AccountManager()
 
@@ -48,21 +49,21 @@ class Account(AbstractBaseUser, PermissionsMixin):
 class Address(models.Model):
     """One address of a domain: it leads to an account (`account` set) or, as an alias, to its targets.
 
-    `local_part` is lower case and without quotes (accounts.addresses); `*` is the domain's catch-all. Plus-tags are not
-    stored: `ann+x@` finds `ann@`.
+    `local_part` is as accounts.addresses.normalise writes it: lower case, quoted only when it must be. `*` is the
+    domain's catch-all. Plus-tags are not stored: `ann+x@` finds `ann@`.
     """
 
     domain = models.ForeignKey(Domain, on_delete=models.CASCADE, related_name="addresses")
-    local_part = models.CharField(max_length=64)
+    local_part = models.CharField(max_length=130, help_text="64 octets, each perhaps escaped, and two quotes")
     account = models.ForeignKey(Account, on_delete=models.CASCADE, null=True, blank=True, related_name="addresses")
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["domain", "local_part"], name="address_once")]
+        constraints = (models.UniqueConstraint(fields=["domain", "local_part"], name="address_once"),)
         verbose_name_plural = "addresses"
 
     def __str__(self) -> str:
-        return f"{quote_local(self.local_part)}@{self.domain.name}"
+        return f"{self.local_part}@{self.domain.name}"
 
 
 class AliasTarget(models.Model):
@@ -72,7 +73,7 @@ class AliasTarget(models.Model):
     address = models.CharField(max_length=320, db_index=True)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["alias", "address"], name="alias_target_once")]
+        constraints = (models.UniqueConstraint(fields=["alias", "address"], name="alias_target_once"),)
 
     def __str__(self) -> str:
         return self.address

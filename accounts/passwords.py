@@ -14,8 +14,8 @@ from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 
 # The one place for Argon2id's cost: OWASP's first recommendation, about 25 ms and 19 MiB per check. Logins of many
-# clients at once cost this in the mail process, so memory counts as much as time; a stored hash of other cost stays valid
-# and is renewed when its owner next signs in.
+# clients at once cost this in the mail process, so memory counts as much as time; a stored hash of other cost stays
+# valid and is renewed when its owner next signs in.
 TIME_COST = 2
 MEMORY_KIB = 19 * 1024
 PARALLELISM = 1
@@ -78,7 +78,7 @@ def unusable_reason(password: str) -> str | None:
 
 
 def weakness(password: str, address: str = "") -> str | None:
-    """Why a password is a poor choice, as a sentence for its owner, or None. The rules are settings.AUTH_PASSWORD_VALIDATORS."""
+    """Why a password is a poor choice, in words for its owner, or None; judged by settings.AUTH_PASSWORD_VALIDATORS."""
     if address and password.lower() in (address.lower(), address.partition("@")[0].lower()):
         return "The password is too similar to the address."
     try:

@@ -1,7 +1,7 @@
 """The verbs that change who exists; commands, the administration pages and tests all go through them.
 
 Each runs in one transaction (it joins the caller's, so that an account and its mailboxes commit together) and raises
-PeopleError, whose text says what is wrong and what to do. Mail belonging to an account is mailcore.provision's business.
+PeopleError, whose text says what is wrong and what to do. An account's mail is mailcore.provision's business.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from accounts.addresses import (
     hosted_domain_name,
     normalise,
     parse_address,
+    quote_local,
     split_tag,
 )
 from accounts.errors import AddressError, PeopleError
@@ -49,9 +50,7 @@ def get_domain(name: str) -> Domain:
     try:
         return Domain.objects.get(name=wanted)
     except Domain.DoesNotExist:
-        raise PeopleError(
-            f"Domain {wanted} is not hosted here: add it with `manage.py domain add {wanted}`."
-        ) from None
+        raise PeopleError(f"Domain {wanted} is not hosted here: add it with `manage.py domain add {wanted}`.") from None
 
 
 def list_domains() -> QuerySet[Domain]:
@@ -142,7 +141,7 @@ def set_password(account: Account, password: str) -> None:
 
 
 def disable_account(account: Account) -> None:
-    """Refuse all sign-ins from now on; mail is still received."""
+    """Refuse all sign-ins and new mail from now on; the mail that is there stays."""
     account.is_active = False
     account.save(update_fields=["is_active"])
 
@@ -155,9 +154,9 @@ def enable_account(account: Account) -> None:
 
 @transaction.atomic
 def remove_account(account: Account) -> list[str]:
-    """Delete an account, its addresses and credentials; its mail is removed by mailcore.provision in the same transaction.
+    """Delete an account, its addresses and credentials; mailcore.provision removes its mail in the same transaction.
 
-    Aliases no longer lead to it; those that led to nobody else go too. Returns the addresses of all aliases that changed.
+    Aliases no longer lead to it; those that led to nobody else go too. Returns the addresses of all changed aliases.
     """
     own = [str(row) for row in account.addresses.select_related("domain")]
     changed = []
@@ -188,7 +187,7 @@ def list_aliases(address: str | None = None) -> list[Alias]:
 
 @transaction.atomic
 def add_alias(address: str, targets: Sequence[str]) -> Alias:
-    """Let an address lead to others, here or elsewhere; an alias that exists gets more targets. `*@domain` is a catch-all.
+    """Let an address lead to others, here or elsewhere; an alias that exists gets more targets. `*@domain` = catch-all.
 
     Aliases may lead to aliases, but not in a circle. Whoever expands one at delivery still limits the depth, because
     later changes (a removed account behind a catch-all) can close a circle.
@@ -285,7 +284,7 @@ def _shown(text: str) -> str:
 def _key(normalised: str) -> dict[str, str]:
     """The columns of Address by which a normalised address is found."""
     parsed = parse_address(normalised)
-    return {"domain__name": parsed.domain, "local_part": parsed.local}
+    return {"domain__name": parsed.domain, "local_part": quote_local(parsed.local)}
 
 
 def _storable_local(normalised: str, *, catch_all: bool = False) -> str:
@@ -294,7 +293,7 @@ def _storable_local(normalised: str, *, catch_all: bool = False) -> str:
         raise PeopleError(f"{normalised} would be the catch-all: make it with `manage.py alias add`.")
     if TAG_SEPARATOR in local:
         raise PeopleError(f"{normalised} contains '+', which is for tags: every address receives its +tags by itself.")
-    return local
+    return quote_local(local)
 
 
 def _refuse_taken(normalised: str, *, accounts_only: bool = False) -> None:
@@ -343,13 +342,12 @@ def _target(text: str) -> str:
 
 def _row_for(parsed: Parsed) -> Address | None:
     """The address row that mail for a local address follows: itself, without its tag, or the catch-all."""
+    names = [quote_local(parsed.local), quote_local(split_tag(parsed.local)[0]), CATCH_ALL]
     rows = {
         row.local_part: row
-        for row in Address.objects.filter(
-            domain__name=parsed.domain, local_part__in=[parsed.local, split_tag(parsed.local)[0], CATCH_ALL]
-        ).prefetch_related("targets")
+        for row in Address.objects.filter(domain__name=parsed.domain, local_part__in=names).prefetch_related("targets")
     }
-    return rows.get(parsed.local) or rows.get(split_tag(parsed.local)[0]) or rows.get(CATCH_ALL)
+    return next((rows[name] for name in names if name in rows), None)
 
 
 def _refuse_loop(alias: str, target: str) -> None:

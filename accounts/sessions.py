@@ -1,9 +1,9 @@
 """Who is signed in, for code that runs beside Django's middleware: the asynchronous JMAP and push endpoints.
 
 A session cookie is worth what django.contrib.sessions and django.contrib.auth say it is worth: the row exists and has
-not expired, its data is signed by us, its account is active and still has the password it signed in with. All of that is
-asked of the database each time (one statement, once a session has been seen), so signing out, a changed password and a
-disabled account act at once.
+not expired, its data is signed by us, its account is active and still has the password it signed in with. All of that
+is asked of the database each time (one statement, once a session has been seen), so signing out, a changed password
+and a disabled account act at once.
 """
 
 from __future__ import annotations

@@ -55,7 +55,8 @@ class Throttle:
         """Count a failure; returns the seconds that its answer should wait."""
         pair = _pair(source, address)
         now = self._clock()
-        for key, limit in ((pair, PAIR_LIMIT), (("source", pair[1]), SOURCE_LIMIT), (("account", pair[2]), ACCOUNT_LIMIT)):
+        by_source, by_account = ("source", pair[1]), ("account", pair[2])
+        for key, limit in ((pair, PAIR_LIMIT), (by_source, SOURCE_LIMIT), (by_account, ACCOUNT_LIMIT)):
             times = self._failures.setdefault(key, deque(maxlen=limit))
             times.append(now)
             self._failures.move_to_end(key)

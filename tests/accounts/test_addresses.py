@@ -128,7 +128,7 @@ def test_whatever_is_given_it_parses_or_says_why_and_its_output_parses_to_itself
     assert parse_address(written) == parsed
     assert len(parsed.local.encode()) <= MAX_LOCAL and len(written.encode()) <= MAX_ADDRESS
     assert not any(ord(char) < 32 or ord(char) == 127 for char in written)
-    assert parsed.domain.isascii() and parsed.domain == parsed.domain.lower() or parsed.is_literal
+    assert (parsed.domain.isascii() and parsed.domain == parsed.domain.lower()) or parsed.is_literal
 
 
 @given(st.builds("{}@{}".format, LOCALS, st.sampled_from(["example.org", "Bücher.example"])))
