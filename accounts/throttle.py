@@ -1,6 +1,7 @@
 """Slows down guessing: failed sign-ins are counted by source, by account and by both together, in a sliding window.
 
-Successes cost nothing and are not counted. The counts live in each process's memory: guessing has to be slow, not
+Successes cost nothing and are not counted, nor is the same wrong secret twice: that is a forgotten mail program, not
+somebody guessing. The counts live in each process's memory: guessing has to be slow, not
 counted to the last attempt, and a dead Redis must neither lock anybody out nor let anybody in.
 
 - One source against one account: after PAIR_LIMIT failures in the window, refused.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -33,64 +35,71 @@ Key = tuple[str, ...]
 
 
 class Throttle:
-    """Failure counts of one process. Times are seconds of `clock`; not thread-safe beyond the interpreter lock."""
+    """Failure counts of one process, shared by its event loop and its threads. Times are seconds of `clock`."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._failures: OrderedDict[Key, deque[float]] = OrderedDict()
+        self._lock = threading.Lock()
+        self._failures: OrderedDict[Key, deque[tuple[float, bytes | None]]] = OrderedDict()
         self._known: OrderedDict[Key, float] = OrderedDict()
 
     def refusal(self, source: str, address: str) -> float | None:
         """Seconds until a sign-in may be tried again, or None when it may be tried now."""
-        pair = _pair(source, address)
-        now = self._clock()
-        waits = [self._wait(pair, PAIR_LIMIT, now)]
-        if self._known.get(pair, -math.inf) < now - KNOWN_FOR:
-            waits.append(self._wait(("source", pair[1]), SOURCE_LIMIT, now))
-            waits.append(self._wait(("account", pair[2]), ACCOUNT_LIMIT, now))
-        longest = max(waits)
-        return longest if longest > 0 else None
+        with self._lock:
+            pair = _pair(source, address)
+            now = self._clock()
+            waits = [self._wait(pair, PAIR_LIMIT, now)]
+            if self._known.get(pair, -math.inf) < now - KNOWN_FOR:
+                waits.append(self._wait(("source", pair[1]), SOURCE_LIMIT, now))
+                waits.append(self._wait(("account", pair[2]), ACCOUNT_LIMIT, now))
+            longest = max(waits)
+            return longest if longest > 0 else None
 
-    def failed(self, source: str, address: str) -> float:
-        """Count a failure; returns the seconds that its answer should wait."""
-        pair = _pair(source, address)
-        now = self._clock()
-        by_source, by_account = ("source", pair[1]), ("account", pair[2])
-        for key, limit in ((pair, PAIR_LIMIT), (by_source, SOURCE_LIMIT), (by_account, ACCOUNT_LIMIT)):
-            times = self._failures.setdefault(key, deque(maxlen=limit))
-            times.append(now)
-            self._failures.move_to_end(key)
-        while len(self._failures) > MAX_KEYS:
-            self._failures.popitem(last=False)
-        count = self._count(pair, now)
-        return 0.0 if count <= FREE_FAILURES else min(LONGEST_DELAY, 0.25 * 2 ** (count - FREE_FAILURES - 1))
+    def failed(self, source: str, address: str, token: bytes | None = None) -> float:
+        """Count a failure; returns the seconds that its answer should wait. `token` stands for address and secret."""
+        with self._lock:
+            pair = _pair(source, address)
+            now = self._clock()
+            by_source, by_account = ("source", pair[1]), ("account", pair[2])
+            for key, limit in ((pair, PAIR_LIMIT), (by_source, SOURCE_LIMIT), (by_account, ACCOUNT_LIMIT)):
+                self._count(key, now)  # lets go of what is too old to be compared with
+                failures = self._failures.setdefault(key, deque(maxlen=limit))
+                if token is None or all(token != seen for _, seen in failures):
+                    failures.append((now, token))
+                self._failures.move_to_end(key)
+            while len(self._failures) > MAX_KEYS:
+                self._failures.popitem(last=False)
+            count = self._count(pair, now)
+            return 0.0 if count <= FREE_FAILURES else min(LONGEST_DELAY, 0.25 * 2 ** (count - FREE_FAILURES - 1))
 
     def succeeded(self, source: str, address: str) -> None:
         """The owner is at that source: forget its failures for this account and remember it."""
-        pair = _pair(source, address)
-        self._failures.pop(pair, None)
-        self._known[pair] = self._clock()
-        self._known.move_to_end(pair)
-        if len(self._known) > MAX_KEYS:
-            self._known.popitem(last=False)
+        with self._lock:
+            pair = _pair(source, address)
+            self._failures.pop(pair, None)
+            self._known[pair] = self._clock()
+            self._known.move_to_end(pair)
+            if len(self._known) > MAX_KEYS:
+                self._known.popitem(last=False)
 
     def clear(self) -> None:
         """Forget everything."""
-        self._failures.clear()
-        self._known.clear()
+        with self._lock:
+            self._failures.clear()
+            self._known.clear()
 
     def _count(self, key: Key, now: float) -> int:
-        times = self._failures.get(key)
-        if times is None:
+        failures = self._failures.get(key)
+        if failures is None:
             return 0
-        while times and times[0] <= now - WINDOW:
-            times.popleft()
-        return len(times)
+        while failures and failures[0][0] <= now - WINDOW:
+            failures.popleft()
+        return len(failures)
 
     def _wait(self, key: Key, limit: int, now: float) -> float:
         if self._count(key, now) < limit:
             return 0.0
-        return self._failures[key][0] + WINDOW - now
+        return self._failures[key][0][0] + WINDOW - now
 
 
 def _pair(source: str, address: str) -> Key:

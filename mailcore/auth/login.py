@@ -1,0 +1,264 @@
+"""The one path from a secret to an account, for SMTP, IMAP, POP3, ManageSieve and JMAP's basic authentication.
+
+A secret is the account's password (unless a second factor is on) or one of its app passwords. Unknown accounts cost the
+same Argon2 check and get the same words as wrong passwords. The account's row is read at every login, so a changed
+password, a removed app password and a disabled account act at once; only the Argon2 check itself is remembered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+from accounts import app_passwords, passwords
+from accounts.addresses import normalise
+from accounts.errors import AddressError
+from accounts.throttle import sign_ins
+from mailcore import db
+from mailcore.db import sql
+from mailcore.errors import Code, MailError
+
+log = logging.getLogger(__name__)
+
+# Argon2 beside the event loop: as many at once as a small machine has cores, and a queue of a few seconds.
+THREADS = 2
+QUEUE = 400
+# How long, and for how many secrets, a checked password is remembered after it was last used.
+REMEMBER_SECONDS = 300.0
+MAX_REMEMBERED = 20_000
+MAX_REJECTED = 5_000
+
+# Read at every login; 0.1 ms in the database.
+WHO = sql(f"""
+    SELECT a.id, a.address, a.name, d.name, a.password, a.is_active AND d.is_active,
+        EXISTS (SELECT FROM mfa_authenticator m WHERE m.user_id = a.id AND m.type IN ('totp', 'webauthn')),
+        ARRAY(SELECT p.digest FROM accounts_apppassword p WHERE p.account_id = a.id
+            LIMIT {app_passwords.MAX_PER_ACCOUNT})
+    FROM accounts_account a JOIN accounts_domain d ON d.id = a.domain_id
+    WHERE a.address = %s::text""")
+
+USED = sql(f"""
+    UPDATE accounts_apppassword SET last_used_at = now()
+    WHERE account_id = %s::bigint AND digest = %s::bytea AND (last_used_at IS NULL
+        OR last_used_at < now() - interval '{app_passwords.USED_RESOLUTION_SECONDS} seconds')""")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who logged in; `via` is "password" or "app password"."""
+
+    account_id: int
+    address: str
+    name: str
+    domain: str
+    via: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Person:
+    """What the database says about an account at this moment; `password` is None when no password can be right."""
+
+    account_id: int
+    address: str
+    name: str
+    domain: str
+    active: bool
+    password: str | None
+    digests: tuple[bytes, ...]
+
+
+async def login(address: str, secret: str, *, protocol: str, source: str) -> Identity:
+    """Check a secret; `protocol` is for the log, `source` the client's network address.
+
+    Only account addresses log in (any case, internationalised domain or A-labels), never aliases. Raises MailError:
+    AUTH_FAILED (after a delay when it happens often), DISABLED (the secret was right), TOO_MANY, UNAVAILABLE.
+    """
+    try:
+        wanted = normalise(address)
+    except AddressError:
+        wanted = ""  # nobody's address, and checked like one
+    named = wanted or address[:320]
+    _refuse_guessing(source, named, protocol)
+    person = await _look_up(wanted)
+    via = await _check(person, named, secret, source, protocol)
+    if person is None or via is None:
+        delay = sign_ins.failed(source, named, _token(named, secret))
+        log.warning("login failed: protocol=%s account=%r source=%s", protocol, named, source)
+        await asyncio.sleep(delay)
+        raise MailError(Code.AUTH_FAILED, "the address or the password is not right")
+    sign_ins.succeeded(source, named)
+    if not person.active:
+        log.warning("login to a disabled account: protocol=%s account=%s source=%s", protocol, person.address, source)
+        raise MailError(Code.DISABLED, "this account is disabled")
+    log.info("login: protocol=%s account=%s source=%s via=%s", protocol, person.address, source, via)
+    return Identity(person.account_id, person.address, person.name, person.domain, via)
+
+
+def forget() -> None:
+    """Empty this process's memory of checked secrets."""
+    _right.clear()
+    _wrong.clear()
+    _used.clear()
+
+
+def _refuse_guessing(source: str, named: str, protocol: str) -> None:
+    if (wait := sign_ins.refusal(source, named)) is not None:
+        log.warning("login refused, too many failures: protocol=%s account=%r source=%s", protocol, named, source)
+        raise MailError(Code.TOO_MANY, "too many failed logins, try again later", f"{wait:.0f} s left")
+
+
+async def _look_up(address: str) -> _Person | None:
+    async with db.read() as tx:
+        row = await tx.one(WHO, (address,))
+    if row is None:
+        return None
+    account_id, own_address, name, domain, password, active, two_factor, digests = row
+    usable = password.startswith("argon2$") and not two_factor
+    return _Person(account_id, own_address, name, domain, active, password if usable else None, tuple(digests))
+
+
+async def _check(person: _Person | None, named: str, secret: str, source: str, protocol: str) -> str | None:
+    """How the secret proves that it is this person ("password" or "app password"), or None."""
+    if person is not None and (digest := app_passwords.find(secret, person.digests)) is not None:
+        if person.active:
+            await _note_use(person.account_id, digest)
+        return "app password"
+    encoded = person.password if person is not None else None
+    token = _token(named, secret)
+    fingerprint = _fingerprint(encoded)
+    if _right.get(token) == fingerprint:
+        return "password"
+    if _wrong.get(token) == fingerprint:
+        return None
+    right = await _gate().verify(
+        token + fingerprint, secret[: passwords.MAX_LENGTH], encoded, lambda: _refuse_guessing(source, named, protocol)
+    )
+    right = right and encoded is not None and len(secret) <= passwords.MAX_LENGTH
+    (_right if right else _wrong).put(token, fingerprint)
+    return "password" if right else None
+
+
+async def _note_use(account_id: int, digest: bytes) -> None:
+    """Keep `last_used_at` roughly right; a login does not fail for it."""
+    if _used.get(digest) is not None:
+        return
+    _used.put(digest, b"noted")
+    try:
+        async with db.transaction() as tx:
+            await tx.execute(USED, (account_id, digest))
+    except MailError as error:
+        log.warning("the use of an app password was not noted: %s", error.private or error.text)
+
+
+# --- what this process remembers: keyed hashes only, under a key that dies with it
+
+_KEY = os.urandom(32)
+
+
+def _token(named: str, secret: str) -> bytes:
+    return hashlib.blake2b(f"{named}\0{secret}".encode("utf-8", "surrogatepass"), key=_KEY, digest_size=24).digest()
+
+
+def _fingerprint(encoded: str | None) -> bytes:
+    return hashlib.blake2b((encoded or "").encode(), key=_KEY, digest_size=16).digest()
+
+
+class _Memory:
+    """Values by key, forgotten a while after their last use, the oldest first when there are too many."""
+
+    def __init__(self, size: int, seconds: float, *, sliding: bool) -> None:
+        self._size = size
+        self._seconds = seconds
+        self._sliding = sliding
+        self._entries: OrderedDict[bytes, tuple[float, bytes]] = OrderedDict()
+
+    def get(self, key: bytes) -> bytes | None:
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        if entry[0] < time.monotonic():
+            del self._entries[key]
+            return None
+        if self._sliding:
+            self.put(key, entry[1])
+        return entry[1]
+
+    def put(self, key: bytes, value: bytes) -> None:
+        self._entries[key] = (time.monotonic() + self._seconds, value)
+        self._entries.move_to_end(key)
+        if len(self._entries) > self._size:
+            self._entries.popitem(last=False)
+
+    def clear(self) -> None:
+        self._entries.clear()
+
+
+_right = _Memory(MAX_REMEMBERED, REMEMBER_SECONDS, sliding=True)
+_wrong = _Memory(MAX_REJECTED, REMEMBER_SECONDS, sliding=False)
+_used = _Memory(MAX_REMEMBERED, app_passwords.USED_RESOLUTION_SECONDS, sliding=False)
+
+
+# --- Argon2 in threads
+
+_threads = ThreadPoolExecutor(THREADS, thread_name_prefix="argon2")
+
+
+class _Gate:
+    """Lets a few Argon2 checks of an event loop run at once, and the same check only once."""
+
+    def __init__(self) -> None:
+        self._slots = asyncio.Semaphore(THREADS)
+        self._waiting = 0
+        self._running: dict[bytes, asyncio.Task[bool]] = {}
+
+    async def verify(self, key: bytes, secret: str, encoded: str | None, allowed: Callable[[], None]) -> bool:
+        """Whether `secret` matches; `allowed` raises when waiting for a thread has made the attempt one too many.
+
+        Programs open several connections with one secret at a time: callers with the same `key` share one check.
+        """
+        task = self._running.get(key)
+        if task is None:
+            if self._waiting >= QUEUE:
+                raise MailError(Code.UNAVAILABLE, "too many logins at once, try again", "argon2 queue is full")
+            task = asyncio.get_running_loop().create_task(self._verify(secret, encoded, allowed))
+            self._running[key] = task
+            task.add_done_callback(lambda done: self._finished(key, done))
+        return await asyncio.shield(task)
+
+    async def _verify(self, secret: str, encoded: str | None, allowed: Callable[[], None]) -> bool:
+        self._waiting += 1
+        try:
+            async with self._slots:
+                allowed()
+                return await asyncio.get_running_loop().run_in_executor(_threads, _matches, secret, encoded)
+        finally:
+            self._waiting -= 1
+
+    def _finished(self, key: bytes, task: asyncio.Task[bool]) -> None:
+        del self._running[key]
+        if not task.cancelled():
+            task.exception()  # seen, even when every caller has hung up
+
+
+_gates: WeakKeyDictionary[asyncio.AbstractEventLoop, _Gate] = WeakKeyDictionary()
+
+
+def _gate() -> _Gate:
+    loop = asyncio.get_running_loop()
+    gate = _gates.get(loop)
+    if gate is None:
+        gate = _gates[loop] = _Gate()
+    return gate
+
+
+def _matches(secret: str, encoded: str | None) -> bool:
+    """In a thread: one Argon2 check, whether or not there is anything to match."""
+    return passwords.verify(secret, encoded if encoded is not None else passwords.dummy_hash()) and encoded is not None
