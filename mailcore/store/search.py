@@ -44,7 +44,7 @@ class Not:
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """All bits of `mask` are set (`on`) or none is."""
+    """All bits of `mask` are set, or with `on=False` not all of them."""
 
     mask: int
     on: bool = True
