@@ -1,0 +1,150 @@
+"""IMAP's ENVELOPE (RFC 9051 §7.5.2) and the Summary, from one reading of a message's header fields."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import NamedTuple
+
+from mailcore.mime.addresses import parse_addresses, people
+from mailcore.mime.dates import parse_date
+from mailcore.mime.headers import decode_header, unfold
+from mailcore.mime.imaplex import nstring
+from mailcore.mime.limits import MAX_ADDRESSES, MAX_MESSAGE_IDS, MAX_VALUE
+from mailcore.mime.subject import base_subject
+from mailcore.mime.types import Addr, Mailbox, Summary
+
+EMPTY_ENVELOPE = b"(NIL NIL NIL NIL NIL NIL NIL NIL NIL NIL)"
+
+Fields = dict[bytes, list[bytes]]  # lower-case name -> raw values
+
+_ADDRESS_FIELDS = (b"from", b"sender", b"reply-to", b"to", b"cc", b"bcc")
+# What ENVELOPE and Summary need of a header.
+FIELDS = frozenset((*_ADDRESS_FIELDS, b"date", b"subject", b"in-reply-to", b"message-id", b"references", b"list-id"))
+
+
+class AddressList(NamedTuple):
+    """An address field: its IMAP form and its people."""
+
+    imap: bytes
+    people: tuple[Addr, ...]
+    count: int
+
+
+_NO_ADDRESSES = AddressList(b"NIL", (), 0)
+
+
+def envelope(fields: Fields, budget: int = MAX_ADDRESSES) -> tuple[bytes, Summary, int]:
+    """ENVELOPE and Summary of a header, and what remains of the `budget` of addresses."""
+    lists: list[AddressList] = []
+    for name in _ADDRESS_FIELDS:
+        values = fields.get(name)
+        if not values or budget <= 0:
+            lists.append(_NO_ADDRESSES)
+            continue
+        found = _addresses(values, budget)
+        budget -= found.count
+        lists.append(found)
+    from_, sender, reply_to, to, cc, bcc = lists
+    date = _first(fields, b"date")
+    subject = _first(fields, b"subject")
+    in_reply_to = _first(fields, b"in-reply-to")
+    message_id = _first(fields, b"message-id")
+    imap = b"(%b %b %b %b %b %b %b %b %b %b)" % (
+        nstring(date),
+        nstring(subject),
+        from_.imap,
+        sender.imap if sender.count else from_.imap,
+        reply_to.imap if reply_to.count else from_.imap,
+        to.imap,
+        cc.imap,
+        bcc.imap,
+        nstring(in_reply_to),
+        nstring(message_id),
+    )
+    decoded = decode_header(subject) if subject is not None else None
+    list_id = _first(fields, b"list-id")
+    summary = Summary(
+        decoded,
+        from_.people,
+        to.people,
+        cc.people,
+        bcc.people,
+        sender.people,
+        reply_to.people,
+        message_ids(message_id) if message_id else (),
+        message_ids(in_reply_to) if in_reply_to else (),
+        message_ids(b" ".join(fields[b"references"])) if b"references" in fields else (),
+        parse_date(date) if date else None,
+        base_subject(decoded) if decoded else "",
+        _list_id(list_id) if list_id else None,
+    )
+    return imap, summary, budget
+
+
+def envelope_only(fields: Fields, budget: int) -> tuple[bytes, int]:
+    """ENVELOPE of an embedded message, and what remains of the `budget` of addresses."""
+    imap, _, budget = envelope(fields, budget)
+    return imap, budget
+
+
+def _first(fields: Fields, name: bytes) -> bytes | None:
+    values = fields.get(name)
+    return unfold(values[0][:MAX_VALUE]) if values else None
+
+
+def _addresses(values: list[bytes], budget: int) -> AddressList:
+    if len(values) == 1:
+        value = values[0]
+        if len(value) <= 160 and budget > 80:
+            return _short_list(value)
+        return _address_list(parse_addresses(value, budget))
+    found: list[Mailbox] = []
+    for value in values:
+        found += parse_addresses(value, budget - len(found))
+        if len(found) >= budget:
+            break
+    return _address_list(found)
+
+
+@lru_cache(maxsize=2048)
+def _short_list(value: bytes) -> AddressList:
+    """The same few correspondents and list addresses come again and again."""
+    return _address_list(parse_addresses(value))
+
+
+def _address_list(found: list[Mailbox]) -> AddressList:
+    if not found:
+        return _NO_ADDRESSES
+    imap = b"".join(
+        [b"(%b %b %b %b)" % (nstring(m.name), nstring(m.route), nstring(m.mailbox), nstring(m.host)) for m in found]
+    )
+    return AddressList(b"(" + imap + b")", people(found), len(found))
+
+
+_ANGLED = re.compile(rb"<([^<>]{1,1000})>")
+_BARE_ID = re.compile(rb"[^\s<>,;()\"]+@[^\s<>,;()\"]+")
+_SPACE = re.compile(rb"\s+")
+
+
+def message_ids(value: bytes) -> tuple[str, ...]:
+    """The message identifiers of a field, without <>, the last MAX_MESSAGE_IDS of them (RFC 5322 §3.6.4).
+
+    A value without any <...> is searched for words with an @, which some mailers write.
+    """
+    found = _ANGLED.findall(value) or _BARE_ID.findall(value[:MAX_VALUE])
+    return tuple([s for s in (_identifier(v) for v in found[-MAX_MESSAGE_IDS:]) if s])
+
+
+def _identifier(raw: bytes) -> str:
+    if raw.isascii() and b" " not in raw and b"\n" not in raw and b"=?" not in raw:
+        text = raw.decode("ascii")
+        if text.isprintable():
+            return text
+    return decode_header(_SPACE.sub(b"", raw))
+
+
+def _list_id(value: bytes) -> str | None:
+    """The identifier of a List-Id field (RFC 2919): what is in <>, else the whole value."""
+    angled = _ANGLED.findall(value)
+    return decode_header(angled[-1] if angled else value)[:500] or None

@@ -1,0 +1,154 @@
+"""Header blocks: splitting into fields, picking fields by name, decoding values for people.
+
+A block is a run of lines up to and including the first blank line. A field is a line `Name: value` with the lines
+after it that start with white space (RFC 5322 §2.2); lines that are no field ("From " of mbox, junk) are skipped.
+Lines end with LF, with or without CR before it.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from functools import lru_cache
+
+from mailcore.mime import charset
+from mailcore.mime.decode import base64_octets
+
+# What clients ask for in their first synchronisation; kept beside each message so that no raw message is read for it.
+CACHED_FIELDS: frozenset[bytes] = frozenset(
+    b"""from to cc bcc sender reply-to subject date message-id in-reply-to references priority x-priority importance
+    x-mailer user-agent newsgroups content-type content-transfer-encoding mime-version content-disposition
+    content-description lines list-id list-post list-unsubscribe list-subscribe list-help list-archive x-label
+    x-original-to x-spam-flag x-spam-status auto-submitted precedence return-path disposition-notification-to x-tuid
+    delivered-to""".split()
+)
+
+# (whole raw field, name, raw value)
+_FIELD = re.compile(rb"^(([!-9;-~]++)[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*)\n?)", re.M)
+_FOLD = re.compile(rb"\r*\n(?=[ \t])|[\r\n]+")
+_JUNK_CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]+")
+_SPACES = re.compile(r"\s+")
+
+Field = tuple[bytes, bytes, bytes]
+
+
+def fields(block: bytes) -> list[Field]:
+    """Every field of a header block as (raw field with its line end, raw name, raw value)."""
+    return _FIELD.findall(block)
+
+
+def header_end(raw: bytes, start: int, end: int) -> int:
+    """Offset after the blank line that ends the header at `start`; `end` when there is no blank line before it."""
+    if raw.startswith(b"\r\n", start, end):
+        return start + 2
+    if raw.startswith(b"\n", start, end):
+        return start + 1
+    crlf = raw.find(b"\n\r\n", start, end)
+    lf = raw.find(b"\n\n", start, end if crlf < 0 else crlf + 1)
+    if lf >= 0:
+        return lf + 2
+    return crlf + 3 if crlf >= 0 else end
+
+
+def unfold(value: bytes) -> bytes:
+    """A raw field value on one line (RFC 5322 §2.2.3), without white space around it."""
+    if b"\n" in value or b"\r" in value:
+        value = _FOLD.sub(b"", value)
+    return value.strip()
+
+
+def header_values(block: bytes, name: bytes) -> list[bytes]:
+    """The unfolded raw values of every field called `name` (in any case), in order."""
+    return [unfold(value) for value in _values_pattern(name.lower()).findall(block)]
+
+
+@lru_cache(maxsize=256)
+def _values_pattern(name: bytes) -> re.Pattern[bytes]:
+    return re.compile(rb"^" + re.escape(name) + rb"[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*)", re.M | re.I)
+
+
+def header_fields(headers: bytes, names: frozenset[bytes], exclude: bool = False) -> bytes:
+    """IMAP's BODY[HEADER.FIELDS (names)] of a header block, with `exclude` BODY[HEADER.FIELDS.NOT (names)].
+
+    `names` are lower case. Fields come out unmodified, in order, with the closing blank line (RFC 9051 §6.4.5.1).
+    `headers` may lack its blank line, as `Derived.headers` does.
+    """
+    picked = b"".join(_pick_pattern(names, exclude)(headers))
+    return picked + (b"\r\n" if not picked or picked.endswith(b"\n") else b"\r\n\r\n")
+
+
+@lru_cache(maxsize=128)
+def _pick_pattern(names: frozenset[bytes], exclude: bool):  # type: ignore[no-untyped-def]  # a bound findall
+    """One pattern that runs over a block field by field: wanted ones are captured, the others give empty strings."""
+    wanted = b"|".join(re.escape(name) for name in sorted(names)) or rb"(?!)"
+    name = rb"(?:" + wanted + rb")[ \t]*+:"
+    if exclude:
+        name = rb"(?!" + name + rb")[!-9;-~]++[ \t]*+:"
+    rest = rb"[^\n]*+(?:\n[ \t][^\n]*+)*\n?"
+    return re.compile(rb"(" + name + rest + rb")|[^\n]++" + rest + rb"|\n", re.I).findall
+
+
+# --- RFC 2047 -------------------------------------------------------------------------------------------------------
+
+_ENCODED_WORD = re.compile(rb"=\?([^?\s]{1,80})\?([bBqQ])\?([^?]*+)\?=")
+
+
+def decode_header(value: bytes) -> str:
+    """A header value for people: unfolded, RFC 2047 words decoded, 8-bit octets as UTF-8 or else windows-1252.
+
+    Never raises. Control characters are dropped, line breaks become spaces.
+    """
+    if b"\n" in value or b"\r" in value:
+        value = _FOLD.sub(b"", value)
+    value = value.strip()
+    if b"=?" in value:
+        text = _decode_words(value)
+    elif value.isascii():
+        text = value.decode("ascii")
+    else:
+        text = charset.decode(value)
+    if not text.isprintable():
+        text = tidy(text)
+    return text
+
+
+def tidy(text: str) -> str:
+    """One line of text without control characters; line breaks and tabs become spaces."""
+    text = charset.clean(text)
+    if "\n" in text or "\r" in text or "\t" in text:
+        text = text.translate(_BREAKS)
+    return _JUNK_CONTROLS.sub("", text).strip()
+
+
+_BREAKS = {ord("\n"): " ", ord("\r"): None, ord("\t"): " "}
+
+
+def _decode_words(value: bytes) -> str:
+    """RFC 2047 §6.2. Neighbouring words of one charset are joined before decoding: many senders cut characters."""
+    out: list[str] = []
+    at = 0
+    run: list[bytes] = []
+    run_charset: bytes | None = None
+    for match in _ENCODED_WORD.finditer(value):
+        label, encoding, payload = match.groups()
+        between = value[at : match.start()]
+        at = match.end()
+        label = label.partition(b"*")[0].lower()  # RFC 2231 §5 language suffix
+        adjacent = not between or between.isspace()
+        if run_charset is not None and not (adjacent and label == run_charset):
+            out.append(charset.decode(b"".join(run), run_charset.decode("latin-1")))
+            run.clear()
+        if run_charset is None or not adjacent:
+            out.append(charset.decode(between))
+        run_charset = label
+        run.append(_word_octets(encoding, payload))
+    if run_charset is not None:
+        out.append(charset.decode(b"".join(run), run_charset.decode("latin-1")))
+    out.append(charset.decode(value[at:]))
+    return "".join(out)
+
+
+def _word_octets(encoding: bytes, payload: bytes) -> bytes:
+    if encoding in b"qQ":
+        return binascii.a2b_qp(payload, header=True)
+    return base64_octets(payload)

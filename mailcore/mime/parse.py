@@ -1,0 +1,53 @@
+"""The one entry to the reader: everything that is kept beside a raw message, from one pass over it."""
+
+from __future__ import annotations
+
+from mailcore.mime import headers
+from mailcore.mime.envelope import FIELDS, Fields, envelope
+from mailcore.mime.headers import CACHED_FIELDS
+from mailcore.mime.limits import MAX_HEADER_SCAN
+from mailcore.mime.mimeheader import FIELDS as MIME_FIELDS
+from mailcore.mime.mimeheader import mime_of
+from mailcore.mime.parts import body_parts, has_attachment, pack_parts, part_of
+from mailcore.mime.scanner import scan
+from mailcore.mime.structure import bodystructure
+from mailcore.mime.text import decode_texts, preview, search_text
+from mailcore.mime.types import Derived
+
+
+def parse(raw: bytes) -> Derived:
+    """Everything that Mailstead keeps beside the raw octets of a message. Never raises; linear in `len(raw)`."""
+    size = len(raw)
+    header_size = headers.header_end(raw, 0, size)
+    block = raw[:header_size]
+    scanned = block if header_size <= MAX_HEADER_SCAN else block[:MAX_HEADER_SCAN]
+    fields: Fields = {}
+    mime_fields: dict[bytes, bytes] = {}
+    kept: list[bytes] = []
+    for field, name, value in headers.fields(scanned):
+        name = name.lower()
+        if name in CACHED_FIELDS:
+            kept.append(field)
+        if name in FIELDS:
+            fields.setdefault(name, []).append(value)
+        elif name in MIME_FIELDS:
+            mime_fields.setdefault(name, value)
+    cached = b"".join(kept) if scanned is block else headers.header_fields(block, CACHED_FIELDS)[:-2]
+
+    nodes = scan(raw, header_size, mime_of(mime_fields, False))
+    texts = decode_texts(raw, nodes)
+    parts = [part_of(node) for node in nodes]
+    text_body, html_body, attachments = body_parts(parts)
+    imap_envelope, summary, _ = envelope(fields)
+    return Derived(
+        size,
+        header_size,
+        imap_envelope,
+        bodystructure(raw, nodes),
+        pack_parts(parts),
+        cached,
+        has_attachment(parts, attachments, text_body + html_body),
+        summary,
+        search_text(raw, nodes, texts, fields),
+        preview(nodes, texts, text_body, html_body),
+    )
