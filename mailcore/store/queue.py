@@ -118,7 +118,7 @@ class _Columns:
 # The row is written only when it is not fresh: storing a blob again right away costs no update.
 STORE_BLOBS = sql("""
     INSERT INTO blob (hash, size, data)
-    SELECT * FROM unnest(%s::bytea[], %s::bigint[], %s::bytea[])
+    SELECT * FROM unnest(%b::bytea[], %b::bigint[], %b::bytea[])
     ON CONFLICT (hash) DO UPDATE SET touched_at = now() WHERE blob.touched_at < now() - interval '10 minutes'""")
 
 TOUCH_BLOBS = sql("""
@@ -131,8 +131,8 @@ BLOBS = sql("SELECT hash, data FROM blob WHERE hash = ANY(%s::bytea[])")
 ENQUEUE = sql("""
     WITH message AS (
         SELECT nextval('outbound_id_seq') AS id, m.*
-        FROM unnest(%(trace)s::text[], %(account)s::bigint[], %(sender)s::text[], %(blob)s::bytea[], %(size)s::bigint[],
-            %(prepend)s::bytea[], %(smtputf8)s::bool[], %(body_8bit)s::bool[], %(ret)s::text[], %(envid)s::text[],
+        FROM unnest(%(trace)s::text[], %(account)s::bigint[], %(sender)s::text[], %(blob)b::bytea[], %(size)s::bigint[],
+            %(prepend)b::bytea[], %(smtputf8)s::bool[], %(body_8bit)s::bool[], %(ret)s::text[], %(envid)s::text[],
             %(send_after)s::timestamptz[]) WITH ORDINALITY AS m(trace_id, account_id, sender, blob, size, prepend,
             smtputf8, body_8bit, dsn_ret, dsn_envid, send_after, n)
     ), kept AS (
@@ -352,7 +352,7 @@ async def claim(
     limit: int = 16,
     lease_seconds: float = LEASE_SECONDS,
 ) -> list[Claimed]:
-    """Take due recipients (of a destination, of one message, or any) that nobody holds; the oldest, in message order."""
+    """Take due recipients (of a destination, of one message, or any) that nobody holds: the oldest, by message."""
     names: dict[str, object] = {"limit": limit, "lease": lease_seconds}
     if destination is not None:
         statements, names["destination"] = (CLAIM_DESTINATION, CLAIM_DESTINATION_SUSPECT), destination

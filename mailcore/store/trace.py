@@ -127,7 +127,8 @@ async def find(tx: Tx, text: str, limit: int = 20) -> list[Found]:
         "rows": min(limit, MAX_TRACES) * 20,
         "limit": 2000,
     }
-    return [Found(*row[:-1], json.loads(row[-1])) for row in await tx.fetch(FIND, names)]
+    rows = await tx.fetch(FIND, names)
+    return [Found(*(*row[:-1], json.loads(row[-1]))) for row in rows]
 
 
 def _address(address: str | None) -> str | None:

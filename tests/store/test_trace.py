@@ -39,7 +39,7 @@ def test_ids_are_short_unique_and_sort_by_time() -> None:
 def test_a_message_is_found_by_every_name_people_have_for_it() -> None:
     name = trace.new_id()
     add(
-        Event(name, "accepted", 7, None, "Ann@Example.test", "bob@example.org", "<a.1@example.test>", {"ip": "192.0.2.1"}),
+        Event(name, "accepted", 7, None, "Ann@Example.test", "bob@example.org", "<a.1@example.test>", {"ip": "::1"}),
         Event(name, "queued", 7, 4711, "ann@example.test", "bob@example.org"),
         Event(trace.new_id(), "accepted", 8, None, "carol@example.test", "dan@example.org", "<other@example.test>"),
     )
@@ -56,7 +56,7 @@ def test_a_message_is_found_by_every_name_people_have_for_it() -> None:
         found = find(text)
         assert [event.step for event in found] == ["accepted", "queued"], text
         assert {event.trace_id for event in found} == {name}
-    assert found[0].detail == {"ip": "192.0.2.1"}
+    assert found[0].detail == {"ip": "::1"}
     assert found[0].sender == "ann@example.test"
     assert found[0].at.tzinfo is not None
     assert find("nobody@example.test") == []
