@@ -70,12 +70,13 @@ def _start() -> None:
         os.environ["MAILSTEAD_TEST_VALKEY"] = "ours"  # so that each worker of xdist starts another
 
     import django
-    from django.contrib.auth.hashers import Argon2PasswordHasher
 
     django.setup()
+    from accounts.passwords import Hasher
+
     del os.environ["DJANGO_SETTINGS_MODULE"]  # a worker of xdist would read its settings before it comes here
     # The same algorithm at a thousandth of the cost.
-    Argon2PasswordHasher.time_cost, Argon2PasswordHasher.memory_cost, Argon2PasswordHasher.parallelism = 1, 64, 1
+    Hasher.time_cost, Hasher.memory_cost, Hasher.parallelism = 1, 64, 1
 
 
 def _spawn(server: Server, log: Path) -> Running:
