@@ -39,7 +39,16 @@ def test_login_takes_the_user_name_as_initial_response() -> None:
 
 @pytest.mark.parametrize(
     "message",
-    [b"", b"alice", b"\0alice", b"\0alice\0pass\0more", b"\0\0pass", b"\0alice\0", b"\0\xff\0pass", b"\0a\0" + b"x" * 1025],
+    [
+        b"",
+        b"alice",
+        b"\0alice",
+        b"\0alice\0pass\0more",
+        b"\0\0pass",
+        b"\0alice\0",
+        b"\0\xff\0pass",
+        b"\0a\0" + b"x" * 1025,
+    ],
 )
 def test_a_malformed_plain_message_is_refused(message: bytes) -> None:
     with pytest.raises(SaslError) as caught:

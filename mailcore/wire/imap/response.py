@@ -131,7 +131,7 @@ def internaldate(when: datetime) -> bytes:
     offset = when.utcoffset()
     if offset is None:
         raise ValueError("a date without zone")
-    minutes = int(offset.total_seconds()) // 60
+    minutes = int(offset.total_seconds() / 60)
     sign, minutes = ("-", -minutes) if minutes < 0 else ("+", minutes)
     month = _MONTHS[when.month - 1]
     day = f"{when.day:2d}-{month}-{when.year:04d} {when.hour:02d}:{when.minute:02d}:{when.second:02d}"

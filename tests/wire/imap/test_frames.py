@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tracemalloc
 from dataclasses import replace
 
@@ -179,7 +180,12 @@ def test_misuse_by_the_session_is_an_error_of_ours() -> None:
     [
         (b"a SEARCH TEXT {21}\r\n", "a", "BAD", "TOOBIG"),
         (b"a SEARCH TEXT {21+}\r\n" + b"x" * 21 + b"\r\n", "a", "BAD", "TOOBIG"),
-        (b"a X {20+}\r\n" + b"x" * 20 + b" {20+}\r\n" + b"x" * 20 + b" {20+}\r\n" + b"x" * 20 + b"\r\n", "a", "BAD", "TOOBIG"),
+        (
+            b"a X {20+}\r\n" + b"x" * 20 + b" {20+}\r\n" + b"x" * 20 + b" {20+}\r\n" + b"x" * 20 + b"\r\n",
+            "a",
+            "BAD",
+            "TOOBIG",
+        ),
         (b"a APPEND x {31}\r\n", "a", "NO", "TOOBIG"),
         (b"a APPEND x {26+}\r\n" + b"x" * 26 + b"\r\n", "a", "BAD", "TOOBIG"),
         (b"a APPEND x {99999999999999999999999}\r\n", "a", "NO", "TOOBIG"),
@@ -200,7 +206,9 @@ def test_misuse_by_the_session_is_an_error_of_ours() -> None:
         (b"a X {3+}\r\nabc\n", "a", "BAD", None),
     ],
 )
-def test_what_is_refused_costs_an_error_and_never_sync(data: bytes, tag: str | None, status: str, code: str | None) -> None:
+def test_what_is_refused_costs_an_error_and_never_sync(
+    data: bytes, tag: str | None, status: str, code: str | None
+) -> None:
     first, second = [event for event in both(data + b"z NOOP\r\n", TIGHT, keep) if not isinstance(event, Continue)]
     assert isinstance(first, Rejected)
     assert (first.tag, first.status, first.code, first.fatal) == (tag, status, code, False)
@@ -332,19 +340,23 @@ def test_a_connection_before_login_keeps_little() -> None:
 
 FRAGMENTS = [
     b"\r\n", b"\n", b"\r", b" ", b"a", b"b NOOP", b"c APPEND x ", b"d IDLE\r\n", b"DONE\r\n", b"(", b'"', b"x" * 30,
-    b"{0+}\r\n", b"{1+}\r\n", b"{2+}\r\n", b"{3}\r\n", b"{5+}\r\n", b"~{4+}\r\n", b"{19}\r\n", b"{24+}\r\n", b"{40+}\r\n",
+    b"{0+}\r\n", b"{1+}\r\n", b"{2+}\r\n", b"{3}\r\n", b"{5+}\r\n", b"~{4+}\r\n", b"{19}\r\n", b"{24+}\r\n",
+    b"{40+}\r\n",
     b"{99+}\r\n", b"{}", b"}", b"{1+}", b"\0", b"\xff", b"e LOGIN a b\r\n", b"f AUTHENTICATE\r\n",
 ]  # fmt: skip
 
 
 @settings(max_examples=300)
-@given(st.lists(st.sampled_from(FRAGMENTS) | st.binary(max_size=4), max_size=25).map(b"".join), st.lists(st.integers(0, 999)))
+@given(
+    st.lists(st.sampled_from(FRAGMENTS) | st.binary(max_size=4), max_size=25).map(b"".join),
+    st.lists(st.integers(0, 999)),
+)
 @example(b"c APPEND x {3}\r\nabcd NOOP\r\n", [3, 16, 19])
 def test_frames_do_not_depend_on_how_bytes_arrive(data: bytes, cuts: list[int]) -> None:
     whole = events_of([data], TIGHT, by_size)
     assert settled(events_of(bytewise(data), TIGHT, by_size)) == settled(whole)
     places = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
-    assert settled(events_of([data[a:b] for a, b in zip(places, places[1:], strict=False)], TIGHT, by_size)) == settled(whole)
+    assert settled(events_of([data[a:b] for a, b in itertools.pairwise(places)], TIGHT, by_size)) == settled(whole)
 
 
 def settled(events: list[object]) -> list[object]:
