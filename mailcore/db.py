@@ -18,7 +18,7 @@ from django.db import connection as django_connection
 from django.db import transaction as django_atomic
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from mailcore import wake
+from mailcore import arrays, wake
 from mailcore.errors import Code, MailError
 from mailcore.wake import Change
 
@@ -50,8 +50,8 @@ class Tx(Protocol):
     async def one(self, query: str, params: Params = ()) -> Row | None:
         """Run a query; return its first row."""
 
-    async def pipeline(self, *statements: tuple[str, Params]) -> None:
-        """Run statements whose results nobody needs, in one round trip where the driver can."""
+    async def batch(self, *statements: tuple[str, Params]) -> list[list[Row]]:
+        """Run independent queries in one round trip where the driver can; return the rows of each."""
 
     def changed(self, change: Change) -> None:
         """Remember a change; it is published when, and only when, the transaction has committed."""
@@ -79,10 +79,14 @@ class AsyncTx:
         await self._cursor.execute(cast(LiteralString, query), params)
         return await self._cursor.fetchone()
 
-    async def pipeline(self, *statements: tuple[str, Params]) -> None:
+    async def batch(self, *statements: tuple[str, Params]) -> list[list[Row]]:
         async with self._connection.pipeline():
+            cursors = []
             for query, params in statements:
-                await self._connection.execute(cast(LiteralString, query), params)
+                cursor = self._connection.cursor(binary=True)
+                await cursor.execute(cast(LiteralString, query), params)
+                cursors.append(cursor)
+        return [await cursor.fetchall() for cursor in cursors]
 
     def changed(self, change: Change) -> None:
         self.changes.append(change)
@@ -98,6 +102,7 @@ class DjangoTx:
         # Not Django's cursor wrapper: the same cursor class and binary results as the async driver.
         self._cursor = psycopg.Cursor(django_connection.connection)
         self._cursor.format = psycopg.pq.Format.BINARY
+        arrays.register(self._cursor)
         self.changes: list[Change] = []
 
     async def execute(self, query: str, params: Params = ()) -> int:
@@ -110,9 +115,8 @@ class DjangoTx:
     async def one(self, query: str, params: Params = ()) -> Row | None:
         return self._cursor.execute(cast(LiteralString, query), params).fetchone()
 
-    async def pipeline(self, *statements: tuple[str, Params]) -> None:
-        for query, params in statements:
-            self._cursor.execute(cast(LiteralString, query), params)
+    async def batch(self, *statements: tuple[str, Params]) -> list[list[Row]]:
+        return [self._cursor.execute(cast(LiteralString, query), params).fetchall() for query, params in statements]
 
     def changed(self, change: Change) -> None:
         self.changes.append(change)
@@ -141,6 +145,7 @@ def dsn() -> str:
 async def _configure(connection: psycopg.AsyncConnection[Row]) -> None:
     connection.prepare_threshold = 1
     connection.prepared_max = 300
+    arrays.register(connection)
 
 
 async def open_pool(max_size: int = 8, *, timeout: float = 15.0) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from mailcore.arrays import Bools, Byteas, Dates, Int4s, Int8s, Texts, Timestamps, columns
 from mailcore.db import Tx, sql
 from mailcore.errors import Code, MailError
 from mailcore.mime import Derived
@@ -68,40 +69,49 @@ LOCK_MAILBOXES = sql("""
     FROM mailbox m JOIN unnest(%s::bigint[], %s::bigint[]) AS k(account_id, id) USING (account_id, id)
     ORDER BY m.account_id, m.id FOR UPDATE OF m""")
 
-INSERT_BLOBS = sql("""
-    INSERT INTO blob (hash, size, data)
-    SELECT * FROM unnest(%b::bytea[], %b::bigint[], %b::bytea[])
-    ON CONFLICT (hash) DO UPDATE SET touched_at = now()""")
+# Everything of a batch in one statement; the parts do not see each other's rows and need not.
+_BLOB = (Byteas, Int8s, Byteas)
+_MESSAGE = (
+    *(Int8s, Int8s, Byteas, Int8s, Int4s, Int8s, Int8s, Timestamps, Timestamps, Dates, Bools, Texts, Texts, Byteas, Byteas),
+    *(Byteas, Byteas, Texts),
+)
+_TEXT = (Int8s, Int8s, Texts, Texts, Texts, Texts, Texts, Int4s, Texts)
+_ENTRY = (Int8s, Int8s, Int8s, Int8s, Int8s, Int4s, Texts, Timestamps, Int8s)
+_KEY = (Int8s, Int8s, Int8s)
+_ACCOUNT = (Int8s, Int8s, Int8s)
+_MAILBOX = (Int8s, Int8s, Int8s, Int8s, Int8s, Int8s, Int8s)
 
-INSERT_MESSAGES = sql("""
-    INSERT INTO message (account_id, id, blob, size, header_size, thread_id, created_modseq, received_at, sent_at,
-        sent_on, has_attachment, base_subject, preview, envelope, bodystructure, headers, parts, summary)
-    SELECT * FROM unnest(%b::bigint[], %b::bigint[], %b::bytea[], %b::bigint[], %b::int[], %b::bigint[], %b::bigint[],
-        %b::timestamptz[], %b::timestamptz[], %b::date[], %b::bool[], %b::text[], %b::text[], %b::bytea[], %b::bytea[], %b::bytea[],
-        %b::bytea[], %b::text[])""")
-
-INSERT_TEXTS = sql("""
-    INSERT INTO message_text (account_id, docno, from_text, to_text, cc_text, bcc_text, subject_text, body_at, text)
-    SELECT * FROM unnest(%b::bigint[], %b::bigint[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::int[],
-        %b::text[])""")
-
-INSERT_ENTRIES = sql("""
-    INSERT INTO entry (account_id, mailbox_id, uid, message_id, modseq, flags, keywords, internal_date, size)
-    SELECT n.account_id, n.mailbox_id, n.uid, n.message_id, n.modseq, n.flags, string_to_array(n.keywords, ' '),
-        n.internal_date, n.size
-    FROM unnest(%b::bigint[], %b::bigint[], %b::bigint[], %b::bigint[], %b::bigint[], %b::int[], %b::text[],
-        %b::timestamptz[], %b::bigint[])
-        AS n(account_id, mailbox_id, uid, message_id, modseq, flags, keywords, internal_date, size)""")
-
-COUNT_ACCOUNTS = sql("""
-    UPDATE account_state a SET modseq = a.modseq + n.messages, next_message = a.next_message + n.messages,
-        messages = a.messages + n.messages, bytes = a.bytes + n.bytes
-    FROM unnest(%b::bigint[], %b::bigint[], %b::bigint[]) AS n(account_id, messages, bytes)
-    WHERE a.account_id = n.account_id""")
-
-COUNT_MAILBOXES = sql("""
-    UPDATE mailbox m SET messages = m.messages + n.messages, uidnext = m.uidnext + n.messages, unseen = m.unseen + n.unseen,
-        deleted = m.deleted + n.deleted, bytes = m.bytes + n.bytes, highest_modseq = n.modseq
+WRITE = sql("""
+    WITH blobs AS (
+        INSERT INTO blob (hash, size, data) SELECT * FROM unnest(%b::bytea[], %b::bigint[], %b::bytea[])
+        ON CONFLICT (hash) DO UPDATE SET touched_at = now()),
+    messages AS (
+        INSERT INTO message (account_id, id, blob, size, header_size, thread_id, created_modseq, received_at, sent_at,
+            sent_on, has_attachment, base_subject, preview, envelope, bodystructure, headers, parts, summary)
+        SELECT * FROM unnest(%b::bigint[], %b::bigint[], %b::bytea[], %b::bigint[], %b::int[], %b::bigint[], %b::bigint[],
+            %b::timestamptz[], %b::timestamptz[], %b::date[], %b::bool[], %b::text[], %b::text[], %b::bytea[], %b::bytea[],
+            %b::bytea[], %b::bytea[], %b::text[])),
+    texts AS (
+        INSERT INTO message_text (account_id, docno, from_text, to_text, cc_text, bcc_text, subject_text, body_at, text)
+        SELECT * FROM unnest(%b::bigint[], %b::bigint[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[],
+            %b::int[], %b::text[])),
+    entries AS (
+        INSERT INTO entry (account_id, mailbox_id, uid, message_id, modseq, flags, keywords, internal_date, size)
+        SELECT n.account_id, n.mailbox_id, n.uid, n.message_id, n.modseq, n.flags, string_to_array(n.keywords, ' '),
+            n.internal_date, n.size
+        FROM unnest(%b::bigint[], %b::bigint[], %b::bigint[], %b::bigint[], %b::bigint[], %b::int[], %b::text[],
+            %b::timestamptz[], %b::bigint[])
+            AS n(account_id, mailbox_id, uid, message_id, modseq, flags, keywords, internal_date, size)),
+    keys AS (
+        INSERT INTO thread_key (account_id, key, thread_id)
+        SELECT * FROM unnest(%b::bigint[], %b::bigint[], %b::bigint[]) ON CONFLICT DO NOTHING),
+    accounts AS (
+        UPDATE account_state a SET modseq = a.modseq + n.messages, next_message = a.next_message + n.messages,
+            messages = a.messages + n.messages, bytes = a.bytes + n.bytes
+        FROM unnest(%b::bigint[], %b::bigint[], %b::bigint[]) AS n(account_id, messages, bytes)
+        WHERE a.account_id = n.account_id)
+    UPDATE mailbox m SET messages = m.messages + n.messages, uidnext = m.uidnext + n.messages,
+        unseen = m.unseen + n.unseen, deleted = m.deleted + n.deleted, bytes = m.bytes + n.bytes, highest_modseq = n.modseq
     FROM unnest(%b::bigint[], %b::bigint[], %b::bigint[], %b::bigint[], %b::bigint[], %b::bigint[], %b::bigint[])
         AS n(account_id, id, messages, unseen, deleted, bytes, modseq)
     WHERE m.account_id = n.account_id AND m.id = n.id""")
@@ -177,13 +187,17 @@ async def _lock(tx: Tx, items: Sequence[Incoming]) -> _Plan:
     threads = Threads()
     if items:
         ids = sorted({item.account_id for item in items})
-        for account_id, *numbers in await tx.fetch(LOCK_ACCOUNTS, (ids,)):
-            accounts[account_id] = _Account(*numbers)
         keys = sorted({(item.account_id, item.mailbox_id or INBOX_ID) for item in items})
-        rows = await tx.fetch(LOCK_MAILBOXES, ([key[0] for key in keys], [key[1] for key in keys]))
-        for account_id, mailbox_id, uidvalidity, uidnext in rows:
+        account_rows, mailbox_rows, thread_rows = await tx.batch(
+            (LOCK_ACCOUNTS, (Int8s(ids),)),
+            (LOCK_MAILBOXES, columns(keys, (Int8s, Int8s))),
+            threads.question((item.account_id, item.derived.summary) for item in items),
+        )
+        for account_id, *numbers in account_rows:
+            accounts[account_id] = _Account(*numbers)
+        for account_id, mailbox_id, uidvalidity, uidnext in mailbox_rows:
             boxes[(account_id, mailbox_id)] = _Box(uidvalidity, uidnext)
-        await threads.load(tx, [(item.account_id, item.derived.summary) for item in items])
+        threads.learn(thread_rows)
     return _Plan(accounts, boxes, threads, datetime.now(UTC))
 
 
@@ -261,18 +275,17 @@ async def _write(tx: Tx, plan: _Plan) -> None:
     digests = sorted(plan.blobs)  # one order for all transactions, or two of them could wait for each other
     accounts = [(key, a.new_messages, a.new_bytes) for key, a in plan.accounts.items() if a.new_messages]
     boxes = [(*key, b.messages, b.unseen, b.deleted, b.bytes, b.modseq) for key, b in plan.boxes.items() if b.messages]
-    await tx.pipeline(
-        (INSERT_BLOBS, (digests, [len(plan.blobs[key]) for key in digests], [plan.blobs[key] for key in digests])),
-        (INSERT_MESSAGES, _columns(plan.messages)),
-        (INSERT_TEXTS, _columns(plan.texts)),
-        (INSERT_ENTRIES, _columns(plan.entries)),
-        *plan.threads.statements(),
-        (COUNT_ACCOUNTS, _columns(accounts)),
-        (COUNT_MAILBOXES, _columns(boxes)),
+    await tx.execute(
+        WRITE,
+        (
+            *columns([(digest, len(plan.blobs[digest]), plan.blobs[digest]) for digest in digests], _BLOB),
+            *columns(plan.messages, _MESSAGE),
+            *columns(plan.texts, _TEXT),
+            *columns(plan.entries, _ENTRY),
+            *columns(plan.threads.new_keys(), _KEY),
+            *columns(accounts, _ACCOUNT),
+            *columns(boxes, _MAILBOX),
+        ),
     )
     for account_id, mailbox_id, *_rest, modseq in boxes:
         tx.changed(Change(account_id, mailbox_id, modseq, "mail"))
-
-
-def _columns(rows: Sequence[tuple[object, ...]]) -> list[list[object]]:
-    return [list(column) for column in zip(*rows, strict=True)]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-from mailcore.db import Params, Tx, sql
+from mailcore.arrays import Int8s
+from mailcore.db import Params, Row, sql
 from mailcore.mime import Summary, fold
 
 # The oldest ancestor and the nearest ones decide; a list of thousands is an attack.
@@ -14,10 +15,6 @@ MAX_REFERENCES = 50
 KEYS = sql("""
     SELECT t.account_id, t.key, t.thread_id
     FROM thread_key t JOIN unnest(%s::bigint[], %s::bigint[]) AS k(account_id, key) USING (account_id, key)""")
-
-INSERT_KEYS = sql("""
-    INSERT INTO thread_key (account_id, key, thread_id)
-    SELECT * FROM unnest(%b::bigint[], %b::bigint[], %b::bigint[]) ON CONFLICT DO NOTHING""")
 
 
 def keys(summary: Summary) -> list[int]:
@@ -38,17 +35,19 @@ class Threads:
         self._new: dict[tuple[int, int], int] = {}
         self._keys: dict[int, list[int]] = {}
 
-    async def load(self, tx: Tx, messages: Iterable[tuple[int, Summary]]) -> None:
-        """Read what the store knows of the messages' keys; their accounts are locked."""
+    def question(self, messages: Iterable[tuple[int, Summary]]) -> tuple[str, Params]:
+        """The query for what the store knows of the messages' keys; to be run when their accounts are locked."""
         wanted: dict[tuple[int, int], None] = {}
         for account_id, summary in messages:
             found = self._keys.get(id(summary))
             if found is None:
                 found = self._keys[id(summary)] = keys(summary)
             wanted.update(((account_id, key), None) for key in found)
-        if wanted:
-            rows = await tx.fetch(KEYS, ([pair[0] for pair in wanted], [pair[1] for pair in wanted]))
-            self._known = {(account_id, key): thread_id for account_id, key, thread_id in rows}
+        return KEYS, (Int8s([pair[0] for pair in wanted]), Int8s([pair[1] for pair in wanted]))
+
+    def learn(self, rows: Iterable[Row]) -> None:
+        """The answer to the question."""
+        self._known = {(account_id, key): thread_id for account_id, key, thread_id in rows}
 
     def place(self, account_id: int, summary: Summary, message_id: int) -> int:
         """The thread of a message, which is its own when nothing is known; remembers its keys."""
@@ -60,9 +59,6 @@ class Threads:
                 self._known[pair] = self._new[pair] = thread_id
         return thread_id
 
-    def statements(self) -> Sequence[tuple[str, Params]]:
-        """What writes the new keys."""
-        if not self._new:
-            return ()
-        rows = sorted((account_id, key, thread) for (account_id, key), thread in self._new.items())
-        return ((INSERT_KEYS, [list(column) for column in zip(*rows, strict=True)]),)
+    def new_keys(self) -> list[tuple[int, int, int]]:
+        """Rows (account, key, thread) to write; in one order for all transactions."""
+        return sorted((account_id, key, thread) for (account_id, key), thread in self._new.items())

@@ -1,0 +1,148 @@
+"""Columns of many rows as Postgres arrays in binary form, for the statements that insert by `unnest`.
+
+psycopg can send lists itself, but it looks at every element to find a type; these know theirs. Measured on the store's
+insert of 8 messages (50 arrays): 1.0 ms of Python with lists, 0.2 ms with these.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, ClassVar
+
+from psycopg.abc import AdaptContext
+from psycopg.adapt import Dumper
+from psycopg.pq import Format
+
+_HEADER = struct.Struct("!iiIii")  # dimensions, has NULLs, element type, length, lower bound
+_EMPTY = struct.Struct("!iiI")
+_LENGTH = struct.Struct("!i").pack
+_NULL = _LENGTH(-1)
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_EPOCH_DAY = date(2000, 1, 1).toordinal()
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Array:
+    """An array ready to send; use the subclass of its element type."""
+
+    __slots__ = ("data",)
+    element: ClassVar[int]
+
+    def __init__(self, values: Sequence[Any]) -> None:
+        if values:
+            self.data = _HEADER.pack(1, int(None in values), self.element, len(values), 1) + self.encode(values)
+        else:
+            self.data = _EMPTY.pack(0, 0, self.element)
+
+    @staticmethod
+    def encode(values: Sequence[Any]) -> bytes:
+        raise NotImplementedError
+
+
+class Int8s(Array):
+    __slots__ = ()
+    element = 20
+
+    @staticmethod
+    def encode(values: Sequence[int]) -> bytes:
+        return struct.pack("!" + "iq" * len(values), *[part for value in values for part in (8, value)])
+
+
+class Int4s(Array):
+    __slots__ = ()
+    element = 23
+
+    @staticmethod
+    def encode(values: Sequence[int]) -> bytes:
+        return struct.pack("!" + "ii" * len(values), *[part for value in values for part in (4, value)])
+
+
+class Bools(Array):
+    __slots__ = ()
+    element = 16
+
+    @staticmethod
+    def encode(values: Sequence[bool]) -> bytes:
+        return b"".join([b"\0\0\0\1\1" if value else b"\0\0\0\1\0" for value in values])
+
+
+def _join(values: Iterable[bytes | None]) -> bytes:
+    parts: list[bytes] = []
+    for value in values:
+        if value is None:
+            parts.append(_NULL)
+        else:
+            parts += (_LENGTH(len(value)), value)
+    return b"".join(parts)
+
+
+class Byteas(Array):
+    __slots__ = ()
+    element = 17
+    encode = staticmethod(_join)
+
+
+class Texts(Array):
+    __slots__ = ()
+    element = 25
+
+    @staticmethod
+    def encode(values: Sequence[str | None]) -> bytes:
+        return _join([None if value is None else value.encode() for value in values])
+
+
+class Timestamps(Array):
+    """timestamptz; the values are aware."""
+
+    __slots__ = ()
+    element = 1184
+
+    @staticmethod
+    def encode(values: Sequence[datetime | None]) -> bytes:
+        return _join(
+            [None if value is None else ((value - _EPOCH) // _MICROSECOND).to_bytes(8, signed=True) for value in values]
+        )
+
+
+class Dates(Array):
+    __slots__ = ()
+    element = 1082
+
+    @staticmethod
+    def encode(values: Sequence[date | None]) -> bytes:
+        return _join([None if value is None else (value.toordinal() - _EPOCH_DAY).to_bytes(4, signed=True) for value in values])
+
+
+def _dumper(array: int) -> type[Dumper]:
+    class ArrayDumper(Dumper):
+        format = Format.BINARY
+        oid = array
+
+        def dump(self, obj: Array) -> bytes:
+            return obj.data
+
+    return ArrayDumper
+
+
+_DUMPERS = [
+    (kind, _dumper(array))
+    for kind, array in (
+        *((Int8s, 1016), (Int4s, 1007), (Bools, 1000), (Byteas, 1001), (Texts, 1009), (Timestamps, 1185)),
+        (Dates, 1182),
+    )
+]
+
+
+def register(context: AdaptContext) -> None:
+    """Make a connection or cursor understand these arrays as parameters."""
+    for kind, dumper in _DUMPERS:
+        context.adapters.register_dumper(kind, dumper)
+
+
+def columns(rows: Sequence[tuple[Any, ...]], kinds: Sequence[Callable[[Sequence[Any]], Array]]) -> list[Array]:
+    """The rows' columns, each as an array of its kind."""
+    if not rows:
+        return [kind(()) for kind in kinds]
+    return [kind(column) for kind, column in zip(kinds, zip(*rows, strict=True), strict=True)]
