@@ -1,0 +1,129 @@
+"""The header of a message that comes in: the trace lines we put before it, and what must not stay in it.
+
+Nothing else of a stored message is ever changed. The lines are the same for all recipients, so that a message to many is
+stored once; `for` therefore names a recipient only when there is just one (and Bcc stays hidden).
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from typing import NamedTuple
+
+from accounts.addresses import quote_local
+from mailcore.inbound.envelope import Envelope
+from mailcore.mime.addresses import parse_addresses
+from mailcore.mime.envelope import message_ids
+from mailcore.mime.headers import header_end, header_values
+from mailcore.mime.params import without_comments
+from mailcore.wire.smtp.command import header_safe, is_host_name
+
+_AUTHENTICATION_RESULTS = re.compile(rb"^authentication-results[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*+)\n?", re.M | re.I)
+_BCC = re.compile(rb"^(?:resent-)?bcc[ \t]*+:[^\n]*+(?:\n[ \t][^\n]*+)*+\n?", re.M | re.I)
+_AUTHSERV_ID = re.compile(rb'"((?:[^"\\]|\\.)*+)"|([^\s;]+)')
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+class Split(NamedTuple):
+    """A message cut after its header's blank line."""
+
+    header: bytes
+    body: bytes
+
+
+def split(content: bytes) -> Split:
+    """Cut a message in two; a message without a blank line is all header."""
+    end = header_end(content, 0, len(content))
+    return Split(content[:end], content[end:])
+
+
+def date(seconds: float | None = None) -> str:
+    """A moment (now) as RFC 5322 writes it, in UTC."""
+    t = time.gmtime(seconds)
+    return (
+        f"{_DAYS[t.tm_wday]}, {t.tm_mday:02} {_MONTHS[t.tm_mon - 1]} {t.tm_year} "
+        f"{t.tm_hour:02}:{t.tm_min:02}:{t.tm_sec:02} +0000"
+    )
+
+
+def return_path(envelope: Envelope) -> bytes:
+    """The Return-Path line, which final delivery adds (RFC 5321 §4.4)."""
+    return f"Return-Path: <{envelope.sender}>\r\n".encode()
+
+
+def received(envelope: Envelope, hostname: str) -> bytes:
+    """Our Received line (RFC 5321 §4.4; `with` by RFC 3848 and RFC 6531), its `id` the trace id."""
+    source = envelope.source
+    helo = source.helo if is_host_name(source.helo) else header_safe(source.helo)
+    address = f"IPv6:{source.address}" if ":" in source.address else source.address
+    tls = f"\t(using {source.tls})\r\n" if source.tls else ""
+    to = ""
+    if len(envelope.recipients) == 1:
+        only = envelope.recipients[0].address
+        if only.isascii() and '"' not in only:
+            to = f"\r\n\tfor <{only}>"
+    return (
+        f"Received: from {helo} ([{address}])\r\n{tls}"
+        f"\tby {hostname} with {source.protocol} id {envelope.trace_id}{to};\r\n\t{date()}\r\n"
+    ).encode()
+
+
+def hops(header: bytes) -> int:
+    """How many servers have passed the message on."""
+    lowered = header.lower()
+    return lowered.count(b"\nreceived:") + lowered.startswith(b"received:")
+
+
+def without_forged_results(header: bytes, hostname: str) -> bytes:
+    """The header without Authentication-Results fields that claim to be ours (RFC 8601 §5)."""
+    if b"authentication-results" not in header.lower():
+        return header
+    name = hostname.lower().encode()
+
+    def keep(match: re.Match[bytes]) -> bytes:
+        value = without_comments(match.group(1).replace(b"\r", b"").replace(b"\n", b"")).strip()
+        found = _AUTHSERV_ID.match(value)
+        server = (found.group(1) or found.group(2) or b"").lower().rstrip(b".") if found else b""
+        # What cannot be read may be read by somebody else: it stays only when our name is nowhere in it.
+        return b"" if server == name or (not server and name in value.lower()) else match.group()
+
+    return _AUTHENTICATION_RESULTS.sub(keep, header)
+
+
+def authors(header: bytes) -> list[str] | None:
+    """The addresses in From as text; None when the header has no From field or several of them."""
+    values = header_values(header, b"from")
+    if len(values) != 1:
+        return None
+    found = []
+    for mailbox in parse_addresses(values[0]):
+        if mailbox.mailbox is None or mailbox.host is None:  # the ends of a group
+            continue
+        local = quote_local(mailbox.mailbox.decode("utf-8", "replace"))
+        found.append(f"{local}@{mailbox.host.decode('utf-8', 'replace')}")
+    return found
+
+
+def completed(header: bytes, envelope: Envelope, hostname: str) -> bytes:
+    """A submitted message's header with Date and Message-ID, if it had none, and without Bcc (RFC 6409 §8)."""
+    lowered = header.lower()
+    if b"bcc" in lowered:
+        header = _BCC.sub(b"", header)
+    added = ""
+    if not header_values(header, b"message-id"):
+        domain = envelope.sender.rpartition("@")[2]
+        if not is_host_name(domain) or domain.startswith("["):
+            domain = hostname
+        added += f"Message-ID: <{envelope.trace_id}.{secrets.token_hex(8)}@{domain}>\r\n"
+    if not header_values(header, b"date"):
+        added += f"Date: {date()}\r\n"
+    return added.encode() + header
+
+
+def message_id(header: bytes) -> str | None:
+    """The Message-ID without its brackets."""
+    values = header_values(header, b"message-id")
+    found = message_ids(values[0]) if values else ()
+    return found[0] if found else None

@@ -1,0 +1,154 @@
+"""From an accepted envelope and the message's octets to the commit: checked, filed, stored and queued in one transaction.
+
+Either all of it happens or nothing: when one of the mailboxes has filled up since RCPT, nobody gets the message and the
+sender's server keeps it, so that neither a copy is lost nor a bounce is written to a sender who may be forged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from mailcore import mime
+from mailcore.errors import Code, MailError
+from mailcore.inbound import checks, headers
+from mailcore.inbound.checks import Check, Letter, form, loop
+from mailcore.inbound.envelope import Envelope
+from mailcore.inbound.file import placements
+from mailcore.inbound.verdict import Action, Verdict, decide
+from mailcore.store.append import Incoming
+from mailcore.store.ingest import Ingest
+from mailcore.store.queue import Outgoing, Recipient
+from mailcore.store.trace import Event
+
+# Parsing costs about 2 ms for each MB; longer work leaves the event loop.
+INLINE_OCTETS = 100_000
+
+REQUIRED: tuple[tuple[str, Check], ...] = (("loop", loop.check),)
+OPTIONAL: tuple[tuple[str, Check], ...] = (("form", form.check),)
+
+
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    """What every message of a process is received with. `checks_on`: run the optional checks as well."""
+
+    ingest: Ingest
+    hostname: str
+    checks_on: bool = True
+
+    async def receive(self, envelope: Envelope, content: bytes) -> None:
+        """Take a message; returns once it is committed.
+
+        Raises MailError: LOOP or what else a check refuses it for, OVER_QUOTA, UNAVAILABLE. Then nothing was stored.
+        """
+        header, body = headers.split(content)
+        verdict = await self._judge(Letter(envelope, header, content))
+        if envelope.account_id is None:
+            kept = headers.without_forged_results(header, self.hostname)
+        else:
+            kept = headers.completed(header, envelope, self.hostname)
+        if kept is not header:
+            content = kept + body
+        trace = headers.received(envelope, self.hostname)
+        stored = b"".join((headers.return_path(envelope), trace, content))
+        places = placements(envelope, verdict)
+        items = []
+        message_id = None
+        if places:
+            derived = await _parse(stored)
+            message_id = derived.summary.message_id[0] if derived.summary.message_id else None
+            items = [
+                Incoming(
+                    place.account_id,
+                    place.mailbox_id,
+                    stored,
+                    derived,
+                    place.flags,
+                    place.keywords,
+                    trace_id=envelope.trace_id,
+                    recipient=place.recipient,
+                )
+                for place in places
+            ]
+        else:
+            message_id = headers.message_id(kept)
+        queue = _outgoing(envelope, content, trace, message_id)
+        events = [_accepted(envelope, verdict, len(stored), message_id), *_expanded(envelope)]
+        for result in await self.ingest.add(items, queue, events, atomic=True):
+            if isinstance(result, MailError):
+                raise result
+
+    async def _judge(self, letter: Letter) -> Verdict:
+        chosen = REQUIRED + OPTIONAL if self.checks_on and letter.envelope.account_id is None else REQUIRED
+        verdict = decide(await checks.run(chosen, letter))
+        if decisive := verdict.decisive:
+            code = decisive.code if verdict.action is Action.REJECT else Code.UNAVAILABLE
+            raise MailError(code, decisive.text, f"{letter.envelope.trace_id} {decisive.check}")
+        return verdict
+
+
+async def _parse(raw: bytes) -> mime.Derived:
+    if len(raw) <= INLINE_OCTETS:
+        return mime.parse(raw)
+    return await asyncio.to_thread(mime.parse, raw)
+
+
+def _outgoing(envelope: Envelope, content: bytes, trace: bytes, message_id: str | None) -> list[Outgoing]:
+    """What goes on to other servers: recipients elsewhere, and what aliases here lead to elsewhere; each address once."""
+    remote: dict[str, Recipient] = {}
+    for recipient in envelope.recipients:
+        for address in recipient.remote:
+            remote.setdefault(address, Recipient(address, recipient.notify, recipient.orcpt))
+    if not remote:
+        return []
+    return [
+        Outgoing(
+            sender=envelope.sender,
+            recipients=tuple(remote.values()),
+            trace_id=envelope.trace_id,
+            raw=content,
+            account_id=envelope.account_id,
+            prepend=trace,
+            smtputf8=envelope.smtputf8,
+            body_8bit=not content.isascii(),
+            dsn_ret=envelope.ret,
+            dsn_envid=envelope.envid,
+            message_id=message_id,
+        )
+    ]
+
+
+def _accepted(envelope: Envelope, verdict: Verdict, size: int, message_id: str | None) -> Event:
+    source = envelope.source
+    detail: dict[str, object] = {
+        "from": source.address,
+        "helo": source.helo,
+        "protocol": source.protocol,
+        "size": size,
+        "recipients": len(envelope.recipients),
+    }
+    if source.tls:
+        detail["tls"] = source.tls
+    if verdict.findings:
+        detail["checks"] = verdict.reasons()
+    return Event(
+        envelope.trace_id, "accepted", envelope.account_id, sender=envelope.sender, message_id=message_id, detail=detail
+    )
+
+
+def _expanded(envelope: Envelope) -> list[Event]:
+    """One step for each recipient whose address is not that of a single mailbox or a server elsewhere."""
+    events = []
+    for recipient in envelope.recipients:
+        targets = [local.address for local in recipient.accounts] + list(recipient.remote)
+        if len(targets) > 1 or targets[0] != recipient.address:
+            events.append(
+                Event(
+                    envelope.trace_id,
+                    "expanded",
+                    sender=envelope.sender,
+                    recipient=recipient.address,
+                    detail={"to": targets[:20], "targets": len(targets)},
+                )
+            )
+    return events

@@ -1,0 +1,182 @@
+"""One SMTP session: the greeting, the command table, and the loop that carries commands out.
+
+A command is a function `(session, argument)` and a row of COMMANDS. It answers with `session.respond`, or raises
+CommandError or MailError, which become replies here; what belongs to one message lives in `session.transaction`, which is
+replaced, never patched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mailcore.auth.login import Identity
+from mailcore.errors import MailError
+from mailcore.smtp import errors, extensions, transaction
+from mailcore.smtp.connection import WORK_LIMIT, Connection, Disconnected, ShuttingDown
+from mailcore.smtp.policy import Policy
+from mailcore.smtp.transaction import Transaction
+from mailcore.wire.smtp.command import no_argument, parse_command
+from mailcore.wire.smtp.reply import CommandError, reply
+
+if TYPE_CHECKING:
+    from mailcore.smtp.server import Server
+
+log = logging.getLogger(__name__)
+
+# A browser that was made to talk to us (cross-protocol scripting): nothing it says is meant for us.
+HTTP = frozenset({"GET", "POST", "PUT", "HEAD", "CONNECT", "OPTIONS", "DELETE", "PATCH", "TRACE"})
+
+
+class Session(Connection):
+    """A connection with what is known of its client."""
+
+    def __init__(self, server: Server, policy: Policy, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(server, policy, loop)
+        self.identity: Identity | None = None
+        self.helo = ""
+        self.extended = False
+        self.transaction: Transaction | None = None
+        self.admitted = False
+
+    @property
+    def protocol(self) -> str:
+        """The word for `with` in Received (RFC 3848); RFC 6531 has its own for internationalised mail."""
+        utf8 = self.transaction is not None and self.transaction.params.smtputf8
+        word = "UTF8SMTP" if utf8 else "ESMTP" if self.extended else "SMTP"
+        return word + ("S" if self.tls and word != "SMTP" else "") + ("A" if self.identity and word != "SMTP" else "")
+
+    def reset(self) -> None:
+        """End the mail transaction, if there is one."""
+        if self.transaction is not None:
+            self.transaction.close()
+            self.transaction = None
+
+    def forget_client(self) -> None:
+        """After STARTTLS nothing that was said before counts (RFC 3207 §4.2)."""
+        self.reset()
+        self.helo = ""
+        self.extended = False
+        self.identity = None
+
+    async def _handle_client(self) -> None:  # the task that aiosmtpd starts for each connection
+        try:
+            await self._converse()
+        except ShuttingDown:
+            self.leave(reply(421, "4.3.2", "The server is shutting down"))
+        except (Disconnected, ConnectionError):
+            pass
+        except Exception:
+            log.exception("%s: the session of %s failed", self.policy.name, self.source)
+            self.leave(reply(421, "4.3.0", "Something went wrong here, try again later"))
+        finally:
+            self.reset()
+            self.hang_up()
+            self.server.left(self)
+
+    async def _converse(self) -> None:
+        if refusal := self.server.admit(self):
+            self.leave(reply(421, "4.7.0", refusal))
+            return
+        await asyncio.sleep(0)
+        if self.spoke_too_soon():
+            self.leave(reply(554, "5.5.0", "You spoke before the greeting"))
+            return
+        self.respond(reply(220, "", f"{self.server.hostname} ESMTP Mailstead"))
+        while not self.leaving:
+            self._reset_timeout(self.policy.command_timeout)
+            try:
+                command = parse_command(await self.read_line())
+                self._reset_timeout(WORK_LIMIT)
+                await self._carry_out(command.verb, command.argument)
+            except CommandError as error:
+                self.respond(error.reply)
+            except MailError as error:
+                self.respond(errors.reply_for(error, submission=self.policy.auth))
+
+    async def _carry_out(self, verb: str, argument: bytes) -> None:
+        command = COMMANDS.get(verb)
+        if command is None:
+            if verb in HTTP:
+                self.leave(reply(554, "5.5.0", "This is SMTP"))
+                return
+            raise CommandError(500, "5.5.1", "Command not known")
+        if command.needs_helo and not self.helo:
+            raise CommandError(503, "5.5.1", "Say EHLO first")
+        if command.needs_login and self.policy.auth and self.identity is None:
+            if self.tls is None and not extensions.auth_offered(self):
+                raise CommandError(530, "5.7.0", "Issue STARTTLS and log in first")
+            raise CommandError(530, "5.7.0", "Authentication required")
+        await command.run(self, argument)
+
+
+async def helo(session: Session, argument: bytes) -> None:
+    """HELO: a client without extensions."""
+    extensions.introduce(session, argument, extended=False)
+    session.respond(reply(250, "", session.server.hostname))
+
+
+async def noop(session: Session, argument: bytes) -> None:
+    """NOOP, with any argument (RFC 5321 §4.1.1.9)."""
+    session.respond(reply(250, "2.0.0", "Ok"))
+
+
+async def rset(session: Session, argument: bytes) -> None:
+    """RSET: forget the message under way."""
+    no_argument("RSET", argument)
+    session.reset()
+    session.respond(reply(250, "2.0.0", "Ok"))
+
+
+async def quit_(session: Session, argument: bytes) -> None:
+    """QUIT."""
+    no_argument("QUIT", argument)
+    session.leave(reply(221, "2.0.0", "Bye"))
+
+
+async def vrfy(session: Session, argument: bytes) -> None:
+    """VRFY: who is here is nobody's business; RCPT tells (RFC 5321 §7.3)."""
+    if not argument:
+        raise CommandError(501, "5.5.4", "Syntax: VRFY address")
+    session.respond(reply(252, "2.1.5", "Send mail to find out"))
+
+
+async def expn(session: Session, argument: bytes) -> None:
+    """EXPN: neither is who reads a list."""
+    raise CommandError(502, "5.5.1", "EXPN is not offered")
+
+
+async def help_(session: Session, argument: bytes) -> None:
+    """HELP: the commands there are."""
+    session.respond(reply(214, "2.0.0", "Commands: " + " ".join(sorted(COMMANDS))))
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A row of the command table."""
+
+    run: Callable[[Session, bytes], Awaitable[None]]
+    needs_helo: bool = False
+    needs_login: bool = False
+    """On listeners whose policy asks for AUTH."""
+
+
+COMMANDS: dict[str, Command] = {
+    "HELO": Command(helo),
+    "EHLO": Command(extensions.ehlo),
+    "STARTTLS": Command(extensions.starttls, needs_helo=True),
+    "AUTH": Command(extensions.auth, needs_helo=True),
+    "MAIL": Command(transaction.mail, needs_helo=True, needs_login=True),
+    "RCPT": Command(transaction.rcpt, needs_helo=True, needs_login=True),
+    "DATA": Command(transaction.data, needs_helo=True, needs_login=True),
+    "BDAT": Command(transaction.bdat),
+    "RSET": Command(rset),
+    "NOOP": Command(noop),
+    "VRFY": Command(vrfy),
+    "EXPN": Command(expn),
+    "HELP": Command(help_),
+    "QUIT": Command(quit_),
+}
