@@ -49,7 +49,7 @@ lock: $(VENV)/.installed-dev
 	    --custom-compile-command "make lock" --group dev -c requirements.lock -o requirements-dev.lock
 
 clean:
-	rm -rf $(VENV) .ruff_cache .mypy_cache .pytest_cache .hypothesis .import_linter_cache static-built
+	rm -rf $(VENV) .ruff_cache .mypy_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps keep the second start instant: pip is asked only when the lock has changed.

@@ -5,12 +5,25 @@ import os
 import sys
 
 
-def main() -> None:
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webmail.settings")
-    from django.core.management import execute_from_command_line
+def main() -> int:
+    from mailcore.errors import ConfigError
 
-    execute_from_command_line(sys.argv)
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webmail.settings")
+    try:
+        if sys.argv[1:] == ["up"]:
+            # Django takes longer to load than Postgres to start: `up` starts the servers first.
+            from mailcore.conf import conf
+            from mailcore.supervise.main import up
+
+            return up(conf)
+        from django.core.management import execute_from_command_line
+
+        execute_from_command_line(sys.argv)
+    except ConfigError as error:
+        print(f"mailstead: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

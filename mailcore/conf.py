@@ -96,7 +96,9 @@ def _smarthost(text: str) -> Smarthost | None:
 
 
 def _fqdn() -> str:
-    return socket.getfqdn() or "localhost"
+    name = socket.gethostname()
+    # Asking the resolver can take long on a machine without a network: only when the name is not full already.
+    return (name if "." in name else socket.getfqdn()) or "localhost"
 
 
 def _env(name: str, default: Any, parse: Callable[[str], Any], meaning: str, *, secret: bool = False) -> Any:
@@ -137,7 +139,15 @@ class Conf:
     processes: int = _env("MAILSTEAD_PROCESSES", 1, _positive, "number of async mail processes")
     checks: tuple[str, ...] = _env("MAILSTEAD_CHECKS", ("on",), _names, "on, off, rspamd=URL, clamd=host:port")
     message_size: int = _env("MAILSTEAD_MESSAGE_SIZE", 50 * 1024 * 1024, _positive, "largest message, octets")
-    secret_key: str = _env("MAILSTEAD_SECRET_KEY", "", str, "installation key; empty = kept in the data directory", secret=True)
+    secret_key: str = _env(
+        "MAILSTEAD_SECRET_KEY", "", str, "installation key; empty = kept in the data directory", secret=True
+    )
+    tls_cert: Path | None = _env("MAILSTEAD_TLS_CERT", None, _path, "certificate with chain, PEM; empty = self-signed")
+    tls_key: Path | None = _env("MAILSTEAD_TLS_KEY", None, _path, "its private key, PEM")
+    log_format: str = _env("MAILSTEAD_LOG_FORMAT", "text", _one_of("text", "json"), "how log lines look")
+    log_level: str = _env(
+        "MAILSTEAD_LOG_LEVEL", "info", _one_of("debug", "info", "warning", "error"), "least important line to log"
+    )
     debug: bool = _env("MAILSTEAD_DEBUG", False, _flag, "Django's debug pages; never in production")
 
     @property

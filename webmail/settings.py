@@ -101,9 +101,12 @@ X_FRAME_OPTIONS = "DENY"
 
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
-STATIC_ROOT = BASE_DIR / "static-built"
+STATIC_ROOT = None  # nothing is collected: whitenoise serves what the finders find
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = conf.debug
+
+LOGGING_CONFIG = "mailcore.log.configure"
+LOGGING = {"by": "mailcore.log"}  # Django calls LOGGING_CONFIG only when this holds something
 
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"

@@ -134,20 +134,23 @@ def prepare_postgres(
 
 
 def end_leftover_postgres(server: Server) -> None:
-    """Stop the postmaster that a killed supervisor left in this cluster; forget a pid file that names a stranger."""
-    lock = server.folder / "cluster" / "postmaster.pid"
+    """Stop what a killed supervisor or postmaster left at work in this cluster; forget a pid file naming a stranger."""
+    cluster = server.folder / "cluster"
+    lock = cluster / "postmaster.pid"
     try:
-        pid = int(lock.read_text().split("\n")[0])
+        named = int(lock.read_text().split("\n")[0])
     except (OSError, ValueError):
         return
-    try:
-        ours = os.fsencode(str(server.folder / "cluster")) in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        ours = False
-    if not ours:  # after a reboot, or in a new container, that pid may be anybody's
+    # Every process of Postgres works in its cluster's directory.
+    at_work = [pid for pid in launch.processes() if launch.works_in(pid, cluster)]
+    if named in at_work:
+        launch.end(named, signal.SIGINT, 60, last=signal.SIGQUIT)
+    elif at_work:  # the postmaster is gone, and its backends notice that themselves
+        for pid in at_work:
+            launch.end(pid, signal.SIGTERM, 5)
+    elif launch.process_age(named) is not None:
+        # After a reboot or in a new container that pid is anybody's. (Of a dead one, Postgres disposes itself.)
         lock.unlink(missing_ok=True)
-        return
-    launch.end(pid, signal.SIGINT, 60, last=signal.SIGQUIT)
 
 
 def _initdb(

@@ -196,17 +196,29 @@ def process_age(pid: int) -> str | None:
         return None
 
 
+def processes() -> list[int]:
+    """The pids of all processes that we can see."""
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def works_in(pid: int, folder: Path) -> bool:
+    """Whether that is the working directory of a process (False where we may not know)."""
+    try:
+        return os.readlink(f"/proc/{pid}/cwd") == str(folder)
+    except OSError:
+        return False
+
+
 def children_of(parent: int) -> list[int]:
     """The pids of all direct children, those included that were adopted from a dead child; zombies are left out."""
     found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                state, ppid = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
-            except (OSError, ValueError):
-                continue
-            if int(ppid) == parent and state != "Z":
-                found.append(int(entry.name))
+    for pid in processes():
+        try:
+            state, ppid = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+        except (OSError, ValueError):
+            continue
+        if int(ppid) == parent and state != "Z":
+            found.append(pid)
     return found
 
 

@@ -1,0 +1,100 @@
+"""The certificate of this host: made by itself on the first run, read by every server that offers TLS.
+
+MAILSTEAD_TLS_CERT and MAILSTEAD_TLS_KEY name your own (PEM, the certificate with its chain); without them a
+self-signed one lives in the data directory, which encrypts but proves nothing to a stranger.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import os
+import ssl
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from mailcore.conf import Conf
+from mailcore.errors import ConfigError
+
+_LIFETIME = datetime.timedelta(days=3650)
+
+
+def certificate_files(conf: Conf) -> tuple[Path, Path]:
+    """Certificate (with chain) and private key, both PEM."""
+    folder = conf.data / "tls"
+    return conf.tls_cert or folder / "cert.pem", conf.tls_key or folder / "key.pem"
+
+
+def ensure_certificate(conf: Conf) -> None:
+    """Make a self-signed certificate when there is none yet. Raises ConfigError when the named one cannot be used."""
+    certificate, key = certificate_files(conf)
+    if conf.tls_cert is None and conf.tls_key is None and not (certificate.exists() and key.exists()):
+        _make(certificate, key, conf.hostname)
+    server_context(conf)
+
+
+def server_context(conf: Conf) -> ssl.SSLContext:
+    """For a listener: TLS 1.2 or newer. Raises ConfigError."""
+    certificate, key = certificate_files(conf)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ConfigError(f"the TLS certificate {certificate} with key {key} cannot be used: {reason}") from None
+    return context
+
+
+def not_after(conf: Conf) -> datetime.datetime:
+    """When the certificate in use expires. Raises ConfigError."""
+    path, _ = certificate_files(conf)
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"the TLS certificate {path} cannot be read: {error}") from None
+
+
+def _make(certificate: Path, key: Path, hostname: str) -> None:
+    private = ec.generate_private_key(ec.SECP256R1())
+    # A common name holds 64 characters; what counts is the alternative name.
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hostname[:64])])
+    hosts = dict.fromkeys([hostname, "localhost"])
+    alternatives = [_alternative(host) for host in hosts]
+    alternatives += [x509.IPAddress(ipaddress.ip_address(each)) for each in ("127.0.0.1", "::1")]
+    now = datetime.datetime.now(datetime.UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(private.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + _LIFETIME)
+        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(private, hashes.SHA256())
+    )
+    secret = private.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    certificate.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _write(key, secret)
+    _write(certificate, signed.public_bytes(serialization.Encoding.PEM))
+
+
+def _alternative(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host.encode("idna").decode() if not host.isascii() else host)
+
+
+def _write(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)

@@ -1,0 +1,97 @@
+"""The web process: a small dispatcher in front of Django.
+
+What must be quick or long-lived (JMAP, push, health) is an ASGI application of its own in MOUNTS and never passes
+Django's middleware; everything else is Django. The pool of the async store is opened and closed with the process.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webmail.settings")
+
+from django.core.asgi import get_asgi_application
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+log = logging.getLogger(__name__)
+
+_django: App = get_asgi_application()
+
+# After Django is set up: these import models and the store.
+from mailcore import db, wake
+from mailcore.conf import conf
+from mailcore.errors import MailError
+from mailcore.store import changes
+
+
+async def _answer(send: Send, status: int, text: str) -> None:
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": text.encode()})
+
+
+async def _healthz(scope: Scope, receive: Receive, send: Send) -> None:
+    """The process is alive."""
+    await _answer(send, 200, "ok\n")
+
+
+async def _readyz(scope: Scope, receive: Receive, send: Send) -> None:
+    """The process can serve: its database answers."""
+    try:
+        async with db.read() as tx:
+            await tx.one("SELECT 1")
+    except (MailError, RuntimeError):
+        await _answer(send, 503, "the database does not answer\n")
+        return
+    await _answer(send, 200, "ready\n")
+
+
+# Longest first; a path belongs to a mount when it equals it or continues with a slash.
+MOUNTS: tuple[tuple[str, App], ...] = (
+    ("/healthz", _healthz),
+    ("/readyz", _readyz),
+)
+
+
+async def _modseqs(accounts: list[int]) -> dict[int, int]:
+    async with db.read() as tx:
+        return await changes.states(tx, accounts)
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.startup":
+            try:
+                await db.open_pool()
+                await wake.start(conf.redis_url, _modseqs)
+            except MailError as error:
+                log.error("the web process cannot start: %s", error.private or error.text)
+                await send({"type": "lifespan.startup.failed", "message": error.text})
+                return
+            await send({"type": "lifespan.startup.complete"})
+        elif message["type"] == "lifespan.shutdown":
+            await wake.stop()
+            await db.close_pool()
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+
+
+async def application(scope: Scope, receive: Receive, send: Send) -> None:
+    """Entry point for the ASGI server."""
+    if scope["type"] == "lifespan":
+        await _lifespan(receive, send)
+        return
+    path = scope.get("path", "")
+    for prefix, app in MOUNTS:
+        if path == prefix or path.startswith(prefix + "/"):
+            await app(scope, receive, send)
+            return
+    await _django(scope, receive, send)
