@@ -16,6 +16,7 @@ import psycopg
 from django.conf import settings
 from django.db import connection as django_connection
 from django.db import transaction as django_atomic
+from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from mailcore import arrays, wake
@@ -51,42 +52,57 @@ class Tx(Protocol):
         """Run a query; return its first row."""
 
     async def batch(self, *statements: tuple[str, Params]) -> list[list[Row]]:
-        """Run independent queries in one round trip where the driver can; return the rows of each."""
+        """Run statements in one round trip where the driver can; return the rows of each."""
 
     def changed(self, change: Change) -> None:
         """Remember a change; it is published when, and only when, the transaction has committed."""
 
 
 class AsyncTx:
-    """A transaction (or an autocommit reader) on the async pool."""
+    """A transaction (or an autocommit reader) on the async pool; BEGIN travels with the first statement."""
 
-    __slots__ = ("_connection", "_cursor", "changes")
+    __slots__ = ("_begin", "_connection", "_cursor", "changes")
 
-    def __init__(self, connection: psycopg.AsyncConnection[Row]) -> None:
+    def __init__(self, connection: psycopg.AsyncConnection[Row], begin: bool = False) -> None:
         self._connection = connection
         self._cursor = connection.cursor(binary=True)
+        self._begin = begin
         self.changes: list[Change] = []
 
     async def execute(self, query: str, params: Params = ()) -> int:
-        await self._cursor.execute(cast(LiteralString, query), params)
+        await self._run(query, params)
         return self._cursor.rowcount
 
     async def fetch(self, query: str, params: Params = ()) -> list[Row]:
-        await self._cursor.execute(cast(LiteralString, query), params)
+        await self._run(query, params)
         return await self._cursor.fetchall()
 
     async def one(self, query: str, params: Params = ()) -> Row | None:
-        await self._cursor.execute(cast(LiteralString, query), params)
+        await self._run(query, params)
         return await self._cursor.fetchone()
 
+    async def _run(self, query: str, params: Params) -> None:
+        if self._begin:
+            async with self._connection.pipeline():
+                await self._started()
+                await self._cursor.execute(cast(LiteralString, query), params)
+        else:
+            await self._cursor.execute(cast(LiteralString, query), params)
+
+    async def _started(self) -> None:
+        if self._begin:
+            self._begin = False
+            await self._connection.execute("BEGIN")
+
     async def batch(self, *statements: tuple[str, Params]) -> list[list[Row]]:
+        cursors = []
         async with self._connection.pipeline():
-            cursors = []
+            await self._started()
             for query, params in statements:
                 cursor = self._connection.cursor(binary=True)
                 await cursor.execute(cast(LiteralString, query), params)
                 cursors.append(cursor)
-        return [await cursor.fetchall() for cursor in cursors]
+        return [await cursor.fetchall() if cursor.description else [] for cursor in cursors]
 
     def changed(self, change: Change) -> None:
         self.changes.append(change)
@@ -116,7 +132,11 @@ class DjangoTx:
         return self._cursor.execute(cast(LiteralString, query), params).fetchone()
 
     async def batch(self, *statements: tuple[str, Params]) -> list[list[Row]]:
-        return [self._cursor.execute(cast(LiteralString, query), params).fetchall() for query, params in statements]
+        results = []
+        for query, params in statements:
+            self._cursor.execute(cast(LiteralString, query), params)
+            results.append(self._cursor.fetchall() if self._cursor.description else [])
+        return results
 
     def changed(self, change: Change) -> None:
         self.changes.append(change)
@@ -193,9 +213,15 @@ async def _connection() -> AsyncIterator[psycopg.AsyncConnection[Row]]:
 async def transaction() -> AsyncIterator[AsyncTx]:
     """A transaction on the pool; commits when the block ends, then publishes what it changed."""
     async with _connection() as connection:
-        tx = AsyncTx(connection)
-        async with connection.transaction():
+        tx = AsyncTx(connection, begin=True)
+        try:
             yield tx
+            if connection.info.transaction_status is not TransactionStatus.IDLE:
+                await connection.execute("COMMIT")
+        except BaseException:
+            if not connection.closed and connection.info.transaction_status is not TransactionStatus.IDLE:
+                await connection.execute("ROLLBACK")
+            raise
     if tx.changes:
         wake.publish(tx.changes)
 

@@ -69,7 +69,7 @@ LOCK_MAILBOXES = sql("""
     FROM mailbox m JOIN unnest(%s::bigint[], %s::bigint[]) AS k(account_id, id) USING (account_id, id)
     ORDER BY m.account_id, m.id FOR UPDATE OF m""")
 
-# Everything of a batch in one statement; the parts do not see each other's rows and need not.
+# A batch is written by two statements in one round trip: psycopg remembers how to send those of up to 50 parameters.
 _BLOB = (Byteas, Int8s, Byteas)
 _MESSAGE = (
     *(Int8s, Int8s, Byteas, Int8s, Int4s, Int8s, Int8s, Timestamps, Timestamps, Dates, Bools, Texts, Texts, Byteas, Byteas),
@@ -81,7 +81,7 @@ _KEY = (Int8s, Int8s, Int8s)
 _ACCOUNT = (Int8s, Int8s, Int8s)
 _MAILBOX = (Int8s, Int8s, Int8s, Int8s, Int8s, Int8s, Int8s)
 
-WRITE = sql("""
+WRITE_MESSAGES = sql("""
     WITH blobs AS (
         INSERT INTO blob (hash, size, data) SELECT * FROM unnest(%b::bytea[], %b::bigint[], %b::bytea[])
         ON CONFLICT (hash) DO UPDATE SET touched_at = now()),
@@ -90,12 +90,13 @@ WRITE = sql("""
             sent_on, has_attachment, base_subject, preview, envelope, bodystructure, headers, parts, summary)
         SELECT * FROM unnest(%b::bigint[], %b::bigint[], %b::bytea[], %b::bigint[], %b::int[], %b::bigint[], %b::bigint[],
             %b::timestamptz[], %b::timestamptz[], %b::date[], %b::bool[], %b::text[], %b::text[], %b::bytea[], %b::bytea[],
-            %b::bytea[], %b::bytea[], %b::text[])),
-    texts AS (
-        INSERT INTO message_text (account_id, docno, from_text, to_text, cc_text, bcc_text, subject_text, body_at, text)
-        SELECT * FROM unnest(%b::bigint[], %b::bigint[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[],
-            %b::int[], %b::text[])),
-    entries AS (
+            %b::bytea[], %b::bytea[], %b::text[]))
+    INSERT INTO message_text (account_id, docno, from_text, to_text, cc_text, bcc_text, subject_text, body_at, text)
+    SELECT * FROM unnest(%b::bigint[], %b::bigint[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::int[],
+        %b::text[])""")
+
+WRITE_ENTRIES = sql("""
+    WITH entries AS (
         INSERT INTO entry (account_id, mailbox_id, uid, message_id, modseq, flags, keywords, internal_date, size)
         SELECT n.account_id, n.mailbox_id, n.uid, n.message_id, n.modseq, n.flags, string_to_array(n.keywords, ' '),
             n.internal_date, n.size
@@ -275,17 +276,14 @@ async def _write(tx: Tx, plan: _Plan) -> None:
     digests = sorted(plan.blobs)  # one order for all transactions, or two of them could wait for each other
     accounts = [(key, a.new_messages, a.new_bytes) for key, a in plan.accounts.items() if a.new_messages]
     boxes = [(*key, b.messages, b.unseen, b.deleted, b.bytes, b.modseq) for key, b in plan.boxes.items() if b.messages]
-    await tx.execute(
-        WRITE,
-        (
-            *columns([(digest, len(plan.blobs[digest]), plan.blobs[digest]) for digest in digests], _BLOB),
-            *columns(plan.messages, _MESSAGE),
-            *columns(plan.texts, _TEXT),
-            *columns(plan.entries, _ENTRY),
-            *columns(plan.threads.new_keys(), _KEY),
-            *columns(accounts, _ACCOUNT),
-            *columns(boxes, _MAILBOX),
-        ),
-    )
+    blobs = [(digest, len(plan.blobs[digest]), plan.blobs[digest]) for digest in digests]
+    messages = [*columns(blobs, _BLOB), *columns(plan.messages, _MESSAGE), *columns(plan.texts, _TEXT)]
+    entries = [
+        *columns(plan.entries, _ENTRY),
+        *columns(plan.threads.new_keys(), _KEY),
+        *columns(accounts, _ACCOUNT),
+        *columns(boxes, _MAILBOX),
+    ]
+    await tx.batch((WRITE_MESSAGES, messages), (WRITE_ENTRIES, entries))
     for account_id, mailbox_id, *_rest, modseq in boxes:
         tx.changed(Change(account_id, mailbox_id, modseq, "mail"))
