@@ -93,7 +93,7 @@ class Rejected:
     tag: str | None
     status: str
     text: str
-    code: str | None = None
+    code: str | bytes | None = None
     fatal: bool = False
 
 
@@ -127,7 +127,6 @@ class Framer:
         "_binary",
         "_is_message",
         "_line_limit",
-        "_memory",
         "_pieces",
         "_reader",
         "_rejected",
@@ -138,6 +137,8 @@ class Framer:
         "_tag",
         "_text_octets",
         "limits",
+        "literal_octets",
+        "memory",
     )
 
     def __init__(
@@ -177,11 +178,11 @@ class Framer:
         self._state = Framer._send_continue_then_stream if self._sync else Framer._stream
 
     def accept_in_memory(self) -> None:
-        """Take the offered literal as a Literal piece of the frame."""
+        """Take the offered literal as a Literal piece of the frame. `limits.command` does not apply: see `memory`."""
         self._require_offer()
         self._state = Framer._send_continue_then_collect if self._sync else Framer._collect
 
-    def refuse(self, text: str, *, status: str = "NO", code: str | None = None) -> None:
+    def refuse(self, text: str, *, status: str = "NO", code: str | bytes | None = None) -> None:
         """Refuse the offered literal, or what is left of the command whose literal is being streamed (disk full ...).
 
         The command is skipped in sync; `Rejected` with these words comes when its end is reached.
@@ -231,7 +232,10 @@ class Framer:
         self._tag = ""
         self._pieces: list[Piece] = []
         self._text_octets = 0
-        self._memory = 0
+        self.memory = 0
+        """Octets of the current command's literals that are kept in memory."""
+        self.literal_octets = 0
+        """Octets of all literals of the current command so far, the offered one included (MULTIAPPEND has no end)."""
         self._streams = 0
         self._remaining = 0
         self._sync = False
@@ -284,6 +288,7 @@ class Framer:
         start, size, sync, binary = header
         self._pieces.append(text[:start])
         self._remaining, self._sync, self._binary = size, sync, binary
+        self.literal_octets += size
         limits = self.limits
         if not sync and size > limits.nonsync:
             rejected = Rejected(
@@ -294,7 +299,7 @@ class Framer:
                 self._state = Framer._wait_for_answer
                 return LiteralOffer(self._tag, tuple(self._pieces), size, sync, binary)
             rejected = Rejected(self._tag, "NO", f"Messages are limited to {limits.message} octets", "TOOBIG")
-        elif size <= limits.literal and self._memory + self._text_octets + size <= limits.command:
+        elif size <= limits.literal and self.memory + self._text_octets + size <= limits.command:
             self._state = Framer._send_continue_then_collect if sync else Framer._collect
             return _AGAIN
         else:
@@ -317,7 +322,7 @@ class Framer:
         data = self._reader.take(self._remaining)
         if data is None:
             return None
-        self._memory += len(data)
+        self.memory += len(data)
         self._pieces.append(Literal(data, self._binary))
         self._remaining = 0
         self._state = Framer._read_more

@@ -108,6 +108,24 @@ def test_each_message_of_a_multiappend_is_offered() -> None:
     assert events[4].pieces == (b"APPEND x ", StreamedLiteral(0, 0), b" (\\Seen) ", StreamedLiteral(1, 3), b"")
 
 
+def test_the_session_can_see_what_a_command_has_cost() -> None:
+    framer = Framer(ROOMY)
+    framer.feed(b"a APPEND {1+}\r\nx {3+}\r\nabc {5+}\r\nabcde {7+}\r\n")
+    framer.next_event()
+    assert (framer.memory, framer.literal_octets) == (1, 4)
+    framer.accept_in_memory()
+    framer.next_event()
+    assert (framer.memory, framer.literal_octets) == (4, 9)
+    framer.accept_stream()
+    framer.next_event()
+    framer.next_event()
+    assert (framer.memory, framer.literal_octets) == (4, 16)
+    framer.refuse("enough")
+    framer.feed(b"1234567\r\n")
+    assert framer.next_event() == Rejected("a", "NO", "enough")
+    assert (framer.memory, framer.literal_octets) == (0, 0)
+
+
 def test_a_refused_synchronizing_literal_ends_the_command_at_once() -> None:
     assert both(b"a APPEND x {9}\r\nz NOOP\r\n", answer=refuse)[1:] == [
         Rejected("a", "NO", "no such mailbox", "TRYCREATE"),

@@ -306,6 +306,10 @@ def test_names_are_utf8_once_the_client_said_so() -> None:
         b"APPEND x CATENATE ()",
         b"APPEND x CATENATE (FOO {1+}\r\na)",
         b"APPEND {1+}\r\n\0 {1+}\r\na",
+        b"APPEND x UTF8 (a)",
+        b"APPEND x CATENATE (TEXT a)",
+        b"APPEND x" + b" {0+}\r\n" * 1001,
+        b"SELECT &" + b"A" * 5000 + b"-",
     ],
 )  # fmt: skip
 def test_bad_arguments(text: bytes) -> None:
@@ -370,6 +374,7 @@ WHEN = datetime(1994, 2, 7, 21, 52, 25, tzinfo=timezone(timedelta(hours=-8)))
 )
 def test_append(text: bytes, messages: list[AppendMessage]) -> None:
     assert args(b"APPEND inbox " + text) == AppendArgs("INBOX", tuple(messages))
+    assert args(b"APPEND inbox " + text + b" ") == AppendArgs("INBOX", tuple(messages))
     assert args(b"APPEND {5+}\r\ninbox " + text) == AppendArgs("INBOX", tuple(messages))
 
 
