@@ -164,6 +164,7 @@ async def append_jobs(tx: Tx, jobs: Sequence[Job]) -> list[Results]:
     items = [item for job in jobs for item in job.items]
     plan = await _lock(tx, items)
     results = []
+    outgoing: list[queue.Outgoing] = []
     for job in jobs:
         outcome, refused = _refusals(plan, job.items), False
         if any(outcome):
@@ -172,14 +173,16 @@ async def append_jobs(tx: Tx, jobs: Sequence[Job]) -> list[Results]:
             whole = next(error for error in outcome if error)
             results.append([error or whole for error in outcome])
             continue
-        results.append([error or _place(plan, item) for item, error in zip(job.items, outcome, strict=True)])
+        # In this order they are traced: what the protocol has to say, then what became of it.
         plan.events.extend(job.events)
-        for outgoing in job.outgoing:
-            await queue.enqueue(tx, outgoing)
+        results.append([error or _place(plan, item) for item, error in zip(job.items, outcome, strict=True)])
+        outgoing.extend(job.outgoing)
     if plan.entries:
         await _write(tx, plan)
     if plan.events:
         await trace.add(tx, plan.events)
+    if outgoing:
+        await queue.enqueue_many(tx, outgoing)
     return results
 
 

@@ -73,10 +73,10 @@ class Ingest:
         try:
             async with db.transaction() as tx:
                 results = await append_jobs(tx, [job for job, _ in batch])
-        except MailError as error:
-            self._fail(batch, error)
         except Exception as error:
-            if len(batch) > 1:
+            if isinstance(error, MailError) and (len(batch) == 1 or error.code is Code.UNAVAILABLE):
+                self._fail(batch, error)
+            elif len(batch) > 1:
                 # One of them is at fault: each on its own, so that the others get in.
                 log.warning("a batch of %d failed (%s), trying one by one", len(batch), error)
                 for single in batch:
