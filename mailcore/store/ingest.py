@@ -18,8 +18,10 @@ log = logging.getLogger(__name__)
 # Groups of 16 to 64 messages gain all there is to gain; more would only lengthen the wait of the first.
 MAX_MESSAGES = 64
 MAX_OCTETS = 8 * 1024 * 1024
-# One transaction at work in Postgres while the next is being made up in Python.
-FLIGHTS = 2
+# One transaction at a time makes the largest groups (measured: 2 at a time cost a third more CPU and won nothing). Only a
+# full group, or one that has waited behind a slow transaction (someone else's lock), may overtake.
+FLIGHTS = 4
+PATIENCE = 0.03  # seconds
 
 
 class Ingest:
@@ -28,6 +30,7 @@ class Ingest:
     def __init__(self) -> None:
         self._waiting: deque[tuple[Job, asyncio.Future[Results]]] = deque()
         self._flights: set[asyncio.Task[None]] = set()
+        self._overtake: asyncio.TimerHandle | None = None
 
     async def add(
         self,
@@ -53,8 +56,13 @@ class Ingest:
         while self._flights:
             await asyncio.gather(*self._flights, return_exceptions=True)
 
-    def _pump(self) -> None:
+    def _pump(self, impatient: bool = False) -> None:
         while self._waiting and len(self._flights) < FLIGHTS:
+            if self._flights and not impatient and len(self._waiting) < MAX_MESSAGES:
+                if self._overtake is None:
+                    self._overtake = asyncio.get_running_loop().call_later(PATIENCE, self._patience_ended)
+                return
+            impatient = False
             batch, messages, octets = [], 0, 0
             while self._waiting and messages < MAX_MESSAGES and octets < MAX_OCTETS:
                 job, future = self._waiting.popleft()
@@ -65,8 +73,15 @@ class Ingest:
             self._flights.add(flight)
             flight.add_done_callback(self._landed)
 
+    def _patience_ended(self) -> None:
+        self._overtake = None
+        self._pump(impatient=True)
+
     def _landed(self, flight: asyncio.Task[None]) -> None:
         self._flights.discard(flight)
+        if self._overtake is not None:
+            self._overtake.cancel()
+            self._overtake = None
         self._pump()
 
     async def _fly(self, batch: list[tuple[Job, asyncio.Future[Results]]]) -> None:
