@@ -11,11 +11,11 @@ Nothing here raises for any input; every loop is bounded (see `limits`), and wha
 from mailcore.mime.addresses import parse_addresses, people
 from mailcore.mime.dates import parse_date
 from mailcore.mime.decode import decode_part, decode_text
+from mailcore.mime.derive import parse
 from mailcore.mime.envelope import message_ids
 from mailcore.mime.fold import FOLD_VERSION, fold
 from mailcore.mime.headers import CACHED_FIELDS, decode_header, header_fields, header_values
 from mailcore.mime.html import text_of_html
-from mailcore.mime.parse import parse
 from mailcore.mime.parts import body_parts, unpack_parts
 from mailcore.mime.section import pick, section, section_range
 from mailcore.mime.structure import body_from

@@ -8,20 +8,14 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import NamedTuple
 
 from mailcore.mime.headers import decode_header, unfold
+from mailcore.mime.imaplex import nstring
 from mailcore.mime.limits import MAX_ADDRESS_VALUE, MAX_ADDRESSES
 from mailcore.mime.types import Addr, Mailbox
 
 _GROUP_END = Mailbox(None, None, None, None)
-
-# The forms of nearly all mail: `a@b`, `Name <a@b>`, `"Name" <a@b>`. No alternative overlaps, nothing backtracks.
-_LOCAL = rb"[\w!#$%&'*+\-/=?^`{|}~.\x80-\xff]++"
-_DOMAIN = rb"[\w.\-\x80-\xff]++"
-_SIMPLE = re.compile(
-    rb"\s*+(?:(?:\"([^\"\\\r\n]*+)\"\s*+|([\w !#$%&'*+\-/=?^`{|}~.\x80-\xff]*+))<("
-    + _LOCAL + rb")@(" + _DOMAIN + rb")>|(" + _LOCAL + rb")@(" + _DOMAIN + rb"))\s*+(?:,|\Z)"
-)  # fmt: skip
 
 _TOKEN = re.compile(
     rb"(?P<space>\s+)"
@@ -34,28 +28,6 @@ _TOKEN = re.compile(
 _QUOTED_PAIR = re.compile(rb"\\(.)", re.S)
 _COMMENT_EDGE = re.compile(rb"\\.|[()]", re.S)
 _NEEDS_QUOTES = re.compile(r'[\x00-\x20()<>@,;:"\[\]\\\x7f]')
-
-
-def parse_addresses(value: bytes, limit: int = MAX_ADDRESSES) -> list[Mailbox]:
-    """The elements of an address list, in order, at most `limit` (and two more to close a group). Never raises."""
-    value = unfold(value[:MAX_ADDRESS_VALUE])
-    found: list[Mailbox] = []
-    pos = 0
-    end = len(value)
-    while pos < end and len(found) < limit:
-        match = _SIMPLE.match(value, pos)
-        if match is None:
-            return _parse_any(value, limit)
-        quoted, phrase, local, domain, bare_local, bare_domain = match.groups()
-        if local is None:
-            found.append(Mailbox(None, None, bare_local, bare_domain))
-        else:
-            name = phrase if quoted is None else quoted
-            if b"  " in name or name.endswith(b" "):
-                name = b" ".join(name.split())
-            found.append(Mailbox(name or None, None, local, domain))
-        pos = match.end()
-    return found
 
 
 class _Element:
@@ -71,8 +43,9 @@ class _Element:
         self.angle = False  # inside <>
 
 
-def _parse_any(value: bytes, limit: int) -> list[Mailbox]:
-    """The full grammar, one pass over the tokens."""
+def parse_addresses(value: bytes, limit: int = MAX_ADDRESSES) -> list[Mailbox]:
+    """The elements of an address list, in order, at most `limit` (and one more to close a group). Never raises."""
+    value = unfold(value[:MAX_ADDRESS_VALUE])
     found: list[Mailbox] = []
     element = _Element()
     in_group = False
@@ -195,9 +168,72 @@ def _person(m: Mailbox) -> Addr:
     if _NEEDS_QUOTES.search(local) and m.host:
         local = '"' + local.replace("\\", "\\\\").replace('"', '\\"') + '"'
     email = f"{local}@{decode_header(m.host)}" if m.host else local
-    return Addr(_name(m.name) if m.name else None, email)
+    return Addr(decode_header(m.name) or None if m.name else None, email)
 
 
-@lru_cache(maxsize=1024)
-def _name(raw: bytes) -> str | None:
-    return decode_header(raw[:1000]) or None
+# --- both forms at once ---------------------------------------------------------------------------------------------
+
+
+class AddressList(NamedTuple):
+    """An address field as ENVELOPE shows it, and its people."""
+
+    imap: bytes
+    people: tuple[Addr, ...]
+    count: int
+
+
+NO_ADDRESSES = AddressList(b"NIL", (), 0)
+
+# The forms of nearly all mail: `a@b`, `Name <a@b>`, `"Name" <a@b>`. No alternatives overlap, nothing backtracks, and
+# no part needs quoting in IMAP.
+_SIMPLE = re.compile(
+    rb"\s*+(?:(?:\"([ !#-\[\]-~]*+)\"\s*+|([\w !#$%&'*+\-/=?^`{|}~.]*+))<([\w!#$%&'*+\-/=?^`{|}~.]++)@([\w.\-]++)>"
+    rb"|([\w!#$%&'*+\-/=?^`{|}~.]++)@([\w.\-]++))\s*+(?:,|\Z)"
+)
+
+
+def address_list(value: bytes, limit: int) -> AddressList:
+    """At most `limit` addresses of a raw field value, for ENVELOPE and for people."""
+    imap: list[bytes] = []
+    persons: list[Addr] = []
+    pos = 0
+    end = len(value)
+    if end > MAX_ADDRESS_VALUE:
+        return render(parse_addresses(value, limit))
+    while pos < end and len(persons) < limit:
+        match = _SIMPLE.match(value, pos)
+        if match is None:
+            return NO_ADDRESSES if value.isspace() else render(parse_addresses(value, limit))
+        fragment, person = _simple_address(*match.groups())
+        imap.append(fragment)
+        persons.append(person)
+        pos = match.end()
+    if not persons:
+        return NO_ADDRESSES
+    return AddressList(b"(" + b"".join(imap) + b")", tuple(persons), len(persons))
+
+
+@lru_cache(maxsize=4096)
+def _simple_address(
+    quoted: bytes | None,
+    phrase: bytes | None,
+    local: bytes | None,
+    domain: bytes | None,
+    bare_local: bytes | None,
+    bare_domain: bytes | None,
+) -> tuple[bytes, Addr]:
+    """One match of _SIMPLE. The same correspondents come again and again, hence the cache."""
+    name = b" ".join((quoted or phrase or b"").split())
+    local, domain = local or bare_local or b"", domain or bare_domain or b""
+    imap = b'("%b" NIL "%b" "%b")' % (name, local, domain) if name else b'(NIL NIL "%b" "%b")' % (local, domain)
+    return imap, Addr(decode_header(name) or None, f"{local.decode('ascii')}@{domain.decode('ascii')}")
+
+
+def render(found: list[Mailbox]) -> AddressList:
+    """Both forms of a parsed address list."""
+    if not found:
+        return NO_ADDRESSES
+    imap = b"".join(
+        [b"(%b %b %b %b)" % (nstring(m.name), nstring(m.route), nstring(m.mailbox), nstring(m.host)) for m in found]
+    )
+    return AddressList(b"(" + imap + b")", people(found), len(found))

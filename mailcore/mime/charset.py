@@ -75,7 +75,7 @@ def clean(text: str) -> str:
 def decode(data: bytes, label: str | None = None) -> str:
     """Text of `data` in the charset `label`. Undeclared or unknown: UTF-8 when it is valid, else windows-1252.
 
-    Never raises; what cannot be decoded becomes U+FFFD. A byte order mark is dropped. The result is clean (see `clean`).
+    Never raises; what cannot be decoded becomes U+FFFD. A byte order mark is dropped. The result is `clean`.
     """
     codec = codec_for(label) if label else None
     if codec is None or codec == "utf_8":

@@ -73,7 +73,7 @@ def decode_range(raw: bytes, start: int, end: int, encoding: str, limit: int) ->
 
 
 def decode_part(raw: bytes, part: Part, limit: int) -> bytes:
-    """The first `limit` octets of a part's body without its transfer encoding. Damage is worked around; never raises."""
+    """The first `limit` octets of a part's body without its transfer encoding. Works around damage, never raises."""
     return decode_range(raw, part.body_start, part.body_end, part.encoding, limit)
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
-from typing import NamedTuple
 
-from mailcore.mime.addresses import parse_addresses, people
+from mailcore.mime import charset
+from mailcore.mime.addresses import NO_ADDRESSES, AddressList, address_list, parse_addresses, render
 from mailcore.mime.dates import parse_date
-from mailcore.mime.headers import decode_header, unfold
+from mailcore.mime.headers import decode_header, tidy, unfold
 from mailcore.mime.imaplex import nstring
 from mailcore.mime.limits import MAX_ADDRESSES, MAX_MESSAGE_IDS, MAX_VALUE
 from mailcore.mime.subject import base_subject
-from mailcore.mime.types import Addr, Mailbox, Summary
+from mailcore.mime.types import Mailbox, Summary
 
 EMPTY_ENVELOPE = b"(NIL NIL NIL NIL NIL NIL NIL NIL NIL NIL)"
 
@@ -23,24 +22,13 @@ _ADDRESS_FIELDS = (b"from", b"sender", b"reply-to", b"to", b"cc", b"bcc")
 FIELDS = frozenset((*_ADDRESS_FIELDS, b"date", b"subject", b"in-reply-to", b"message-id", b"references", b"list-id"))
 
 
-class AddressList(NamedTuple):
-    """An address field: its IMAP form and its people."""
-
-    imap: bytes
-    people: tuple[Addr, ...]
-    count: int
-
-
-_NO_ADDRESSES = AddressList(b"NIL", (), 0)
-
-
 def envelope(fields: Fields, budget: int = MAX_ADDRESSES) -> tuple[bytes, Summary, int]:
     """ENVELOPE and Summary of a header, and what remains of the `budget` of addresses."""
     lists: list[AddressList] = []
     for name in _ADDRESS_FIELDS:
         values = fields.get(name)
         if not values or budget <= 0:
-            lists.append(_NO_ADDRESSES)
+            lists.append(NO_ADDRESSES)
             continue
         found = _addresses(values, budget)
         budget -= found.count
@@ -82,12 +70,6 @@ def envelope(fields: Fields, budget: int = MAX_ADDRESSES) -> tuple[bytes, Summar
     return imap, summary, budget
 
 
-def envelope_only(fields: Fields, budget: int) -> tuple[bytes, int]:
-    """ENVELOPE of an embedded message, and what remains of the `budget` of addresses."""
-    imap, _, budget = envelope(fields, budget)
-    return imap, budget
-
-
 def _first(fields: Fields, name: bytes) -> bytes | None:
     values = fields.get(name)
     return unfold(values[0][:MAX_VALUE]) if values else None
@@ -95,36 +77,17 @@ def _first(fields: Fields, name: bytes) -> bytes | None:
 
 def _addresses(values: list[bytes], budget: int) -> AddressList:
     if len(values) == 1:
-        value = values[0]
-        if len(value) <= 160 and budget > 80:
-            return _short_list(value)
-        return _address_list(parse_addresses(value, budget))
+        return address_list(values[0], budget)
     found: list[Mailbox] = []
     for value in values:
         found += parse_addresses(value, budget - len(found))
         if len(found) >= budget:
             break
-    return _address_list(found)
-
-
-@lru_cache(maxsize=2048)
-def _short_list(value: bytes) -> AddressList:
-    """The same few correspondents and list addresses come again and again."""
-    return _address_list(parse_addresses(value))
-
-
-def _address_list(found: list[Mailbox]) -> AddressList:
-    if not found:
-        return _NO_ADDRESSES
-    imap = b"".join(
-        [b"(%b %b %b %b)" % (nstring(m.name), nstring(m.route), nstring(m.mailbox), nstring(m.host)) for m in found]
-    )
-    return AddressList(b"(" + imap + b")", people(found), len(found))
+    return render(found)
 
 
 _ANGLED = re.compile(rb"<([^<>]{1,1000})>")
 _BARE_ID = re.compile(rb"[^\s<>,;()\"]+@[^\s<>,;()\"]+")
-_SPACE = re.compile(rb"\s+")
 
 
 def message_ids(value: bytes) -> tuple[str, ...]:
@@ -132,16 +95,13 @@ def message_ids(value: bytes) -> tuple[str, ...]:
 
     A value without any <...> is searched for words with an @, which some mailers write.
     """
-    found = _ANGLED.findall(value) or _BARE_ID.findall(value[:MAX_VALUE])
-    return tuple([s for s in (_identifier(v) for v in found[-MAX_MESSAGE_IDS:]) if s])
-
-
-def _identifier(raw: bytes) -> str:
-    if raw.isascii() and b" " not in raw and b"\n" not in raw and b"=?" not in raw:
-        text = raw.decode("ascii")
-        if text.isprintable():
-            return text
-    return decode_header(_SPACE.sub(b"", raw))
+    found = _ANGLED.findall(b"".join(value.split())) or _BARE_ID.findall(value[:MAX_VALUE])
+    if len(found) > MAX_MESSAGE_IDS:
+        del found[:-MAX_MESSAGE_IDS]
+    text = charset.decode(b"\n".join(found))
+    if not text.isascii() or not text.replace("\n", "").isprintable():
+        text = "\n".join([tidy(line) for line in text.split("\n")])
+    return tuple([line for line in text.split("\n") if line])
 
 
 def _list_id(value: bytes) -> str | None:

@@ -52,9 +52,10 @@ def header_end(raw: bytes, start: int, end: int) -> int:
 
 def unfold(value: bytes) -> bytes:
     """A raw field value on one line (RFC 5322 §2.2.3), without white space around it."""
+    value = value.strip()
     if b"\n" in value or b"\r" in value:
         value = _FOLD.sub(b"", value)
-    return value.strip()
+    return value
 
 
 def header_values(block: bytes, name: bytes) -> list[bytes]:
@@ -98,11 +99,9 @@ def decode_header(value: bytes) -> str:
 
     Never raises. Control characters are dropped, line breaks become spaces.
     """
-    if b"\n" in value or b"\r" in value:
-        value = _FOLD.sub(b"", value)
-    value = value.strip()
+    value = unfold(value)
     if b"=?" in value:
-        text = _decode_words(value)
+        text = _decode_short(value) if len(value) <= 200 else _decode_words(value)
     elif value.isascii():
         text = value.decode("ascii")
     else:
@@ -146,6 +145,9 @@ def _decode_words(value: bytes) -> str:
         out.append(charset.decode(b"".join(run), run_charset.decode("latin-1")))
     out.append(charset.decode(value[at:]))
     return "".join(out)
+
+
+_decode_short = lru_cache(maxsize=1024)(_decode_words)  # names and subjects come again, if only in the same message
 
 
 def _word_octets(encoding: bytes, payload: bytes) -> bytes:

@@ -7,9 +7,8 @@ from typing import Final
 MAX_DEPTH: Final = 64  # nesting of multiparts and embedded messages; deeper ones are opaque
 MAX_PARTS: Final = 1_000  # rows of the part table; the last one takes what remains
 MAX_FALSE_DELIMITERS: Final = 10_000  # lines per message that begin like a delimiter but are none
-MAX_HEADER_SCAN: Final = 1 << 20  # octets of a message header that are looked at for fields
+MAX_HEADER_SCAN: Final = 256 << 10  # octets of a message header that are looked at for fields
 MAX_MIME_HEADER: Final = 32 << 10  # octets of a part's MIME header that are looked at
-MAX_FIELDS: Final = 10_000  # fields of a header that are looked at
 MAX_PARAMS: Final = 64  # Content-Type and Content-Disposition parameters
 MAX_PARAM: Final = 4 << 10  # octets of one parameter value after joining its continuations
 MAX_VALUE: Final = 16 << 10  # octets of a text value (subject, description) in ENVELOPE and BODYSTRUCTURE

@@ -27,7 +27,7 @@ class Mime:
 
     __slots__ = (
         "boundary", "charset", "cid", "disposition", "encoding", "extension", "filename", "flow", "head", "language",
-        "location", "multi_head", "subtype", "type",
+        "location", "multi_head", "optional", "subtype", "type",
     )  # fmt: skip
 
     type: str
@@ -41,6 +41,7 @@ class Mime:
     location: str | None
     language: str | None
     flow: str | None
+    optional: list[str | None]  # the fields of Part from charset on, what is empty at the end left out
     head: bytes  # BODYSTRUCTURE of a leaf up to its encoding: '"text" "plain" (...) NIL NIL "7bit"'
     extension: bytes  # of a leaf: md5 dsp lang loc
     multi_head: bytes  # of a multipart: subtype and extension data, '"mixed" (...) NIL NIL NIL'
@@ -81,7 +82,7 @@ def mime_of(found: Mapping[bytes, bytes], in_digest: bool) -> Mime:
         major, minor = b"text", b"plain"
         type_params = [(b"charset", b"us-ascii")]
     mime.type, mime.subtype = major.decode("ascii"), minor.decode("ascii")
-    mime.encoding = _token(found.get(b"content-transfer-encoding")) or "7bit"
+    mime.encoding = _encoding(found.get(b"content-transfer-encoding")) or "7bit"
     named = dict(type_params)
     mime.boundary = named.get(b"boundary", b"").rstrip() or None if major == b"multipart" else None
     label = named.get(b"charset")
@@ -99,6 +100,12 @@ def mime_of(found: Mapping[bytes, bytes], in_digest: bool) -> Mime:
     mime.location = decode_header(location) or None if location else None
     languages = _LANGUAGE.findall(found.get(b"content-language", b"")[:200])
     mime.language = ",".join(tag.decode("ascii") for tag in languages) or None
+
+    mime.optional = [
+        mime.charset, mime.disposition, mime.filename, mime.cid, mime.location, mime.language, mime.flow,
+    ]  # fmt: skip
+    while mime.optional and not mime.optional[-1]:
+        mime.optional.pop()
 
     imap_params = _imap_params(type_params)
     lang = string(languages[0]) if languages else b"NIL"
@@ -122,13 +129,21 @@ def mime_of(found: Mapping[bytes, bytes], in_digest: bool) -> Mime:
     return mime
 
 
+_NO_DISPOSITION = (b"NIL", None, None)
+_ENCODINGS = {b"7bit": "7bit", b"8bit": "8bit", b"base64": "base64", b"quoted-printable": "quoted-printable"}
+
+
 def _text(found: Mapping[bytes, bytes], name: bytes) -> bytes | None:
     value = found.get(name)
     return unfold(value[:MAX_VALUE]) if value is not None else None
 
 
-def _token(value: bytes | None) -> str | None:
-    match = _TOKEN.match(params.without_comments(value[:200])) if value else None
+def _encoding(value: bytes | None) -> str | None:
+    if value is None:
+        return None
+    if (usual := _ENCODINGS.get(value.strip())) is not None:
+        return usual
+    match = _TOKEN.match(params.without_comments(value[:200]))
     return decode_header(match.group(1)[:40]).lower() if match else None
 
 
@@ -141,7 +156,7 @@ def _imap_params(found: list[tuple[bytes, bytes]]) -> bytes:
 def _disposition(value: bytes | None) -> tuple[bytes, str | None, str | None]:
     """BODYSTRUCTURE form, type and filename of a Content-Disposition (RFC 2183)."""
     if value is None:
-        return b"NIL", None, None
+        return _NO_DISPOSITION
     value = unfold(value[:MAX_MIME_HEADER])
     match = _TOKEN.match(value)
     if not match or b"=" in match.group(1):  # `filename="x"` without a type: RFC 2183 §2.8, unknown is attachment

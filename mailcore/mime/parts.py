@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from mailcore.mime.scanner import Node
 from mailcore.mime.types import Part
 
-_REQUIRED = len(Part._fields) - len(Part._field_defaults)
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 
 
-def part_of(node: Node) -> Part:
-    """The row of a scanned part."""
+Row = list[str | int | bool | None]
+
+
+def row_of(node: Node) -> Row:
+    """A scanned part in the order of the fields of `Part`, what is empty at the end left out."""
     mime = node.mime
-    return Part(
+    row: Row = [
         node.id,
         node.parent,
         mime.type,
@@ -26,27 +27,16 @@ def part_of(node: Node) -> Part:
         node.body_end,
         node.lines,
         node.size,
-        node.is_message,
-        mime.charset,
-        mime.disposition,
-        mime.filename,
-        mime.cid,
-        mime.location,
-        mime.language,
-        mime.flow,
-    )
-
-
-def pack_parts(parts: list[Part]) -> bytes:
-    """The rows as JSON: arrays in the order of `Part`, what is empty at the end left out."""
-    return _encode([_packed(part) for part in parts]).encode("utf-8")
-
-
-def _packed(part: Part) -> list[Any]:
-    row = list(part)
-    while len(row) > _REQUIRED and not row[-1]:
-        row.pop()
+    ]
+    if node.is_message or mime.optional:
+        row.append(node.is_message)
+        row += mime.optional
     return row
+
+
+def pack_parts(rows: list[Row]) -> bytes:
+    """The part table as the store keeps it."""
+    return _encode(rows).encode("utf-8")
 
 
 def unpack_parts(data: bytes) -> list[Part]:

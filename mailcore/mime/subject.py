@@ -15,6 +15,8 @@ _FORWARD = re.compile(r"\[fwd:(.*)\]\Z", re.I | re.S)
 def base_subject(subject: str) -> str:
     """The base subject in its own letter case: compare it folded. "" when nothing but leaders is left."""
     text = " ".join(subject[:_MAX_SUBJECT].split())
+    if ":" not in text and "[" not in text and not text.endswith(")"):
+        return text
     while True:
         if text.endswith((")", " ")):
             text = _strip_trailers(text)

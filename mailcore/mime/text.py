@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 
 from mailcore.mime import charset
 from mailcore.mime.decode import ENCODINGS, decode_range, decode_transfer, text_of
-from mailcore.mime.envelope import Fields
-from mailcore.mime.fold import fold, fold_keeping_space
-from mailcore.mime.headers import decode_header
+from mailcore.mime.fold import fold
+from mailcore.mime.headers import Field, decode_header
+from mailcore.mime.headers import fields as field_list
 from mailcore.mime.html import text_of_html, without_quotes
-from mailcore.mime.limits import MAX_ADDRESS_VALUE, MAX_BODY_TEXT, MAX_HEADER_TEXT, MAX_PREVIEW, MAX_VALUE
+from mailcore.mime.limits import MAX_BODY_TEXT, MAX_HEADER_TEXT, MAX_PREVIEW
 from mailcore.mime.scanner import Node
 from mailcore.mime.types import SearchText
 
 # Text of the parts by row: of HTML its source.
 Texts = dict[int, str]
 
-_UNFOLD = re.compile(rb"\r*\n(?=[ \t])")
-_SPACE_IN_LINE = re.compile(r"[^\S\n]+")
+_HEAD = 2 * MAX_HEADER_TEXT  # octets of an embedded message's header that are looked at
 
 
 def decode_texts(raw: bytes, nodes: list[Node]) -> Texts:
@@ -65,45 +63,46 @@ def decoded_size(raw: bytes, start: int, end: int, encoding: str) -> int:
     return symbols * 3 // 4
 
 
-def search_text(raw: bytes, nodes: list[Node], texts: Texts, fields: Fields) -> SearchText:
-    """Everything of a message that can be searched, folded."""
-    subject = fields.get(b"subject")
+def search_text(raw: bytes, nodes: list[Node], texts: Texts, fields: list[Field]) -> SearchText:
+    """Everything of a message that can be searched, folded. `fields`: those of its header, in order."""
+    header, named = header_text(fields)
     return SearchText(
-        _addresses(fields.get(b"from")),
-        _addresses(fields.get(b"to")),
-        _addresses(fields.get(b"cc")),
-        _addresses(fields.get(b"bcc")),
-        fold(decode_header(subject[0][:MAX_VALUE])) if subject else "",
-        header_text(raw[: nodes[0].body_start]),
+        ", ".join(named[b"from"]),
+        ", ".join(named[b"to"]),
+        ", ".join(named[b"cc"]),
+        ", ".join(named[b"bcc"]),
+        " ".join(named[b"subject"]),
+        header,
         _body_text(raw, nodes, texts),
     )
 
 
-def _addresses(values: list[bytes] | None) -> str:
-    if not values:
-        return ""
-    if len(values) == 1 and len(values[0]) <= 160:
-        return _short_addresses(values[0])
-    return fold(", ".join([decode_header(value[:MAX_ADDRESS_VALUE]) for value in values[:100]]))
+_NAMED = (b"from", b"to", b"cc", b"bcc", b"subject")
 
 
-@lru_cache(maxsize=2048)
-def _short_addresses(value: bytes) -> str:
-    return fold(decode_header(value))
+def header_text(fields: list[Field]) -> tuple[str, dict[bytes, list[str]]]:
+    """A header for search, decoded and folded, each field a line `name: value`, and the values of the _NAMED fields.
 
-
-def header_text(block: bytes) -> str:
-    """A header block for search: decoded and folded, one field per line as `name: value`."""
-    block = _UNFOLD.sub(b"", block[:MAX_HEADER_TEXT]).replace(b"\r", b"")
-    if b"=?" in block or not block.isascii():
-        lines = [
-            decode_header(line) if b"=?" in line or not line.isascii() else line.decode("ascii")
-            for line in block.split(b"\n")
-        ]
-        text = "\n".join(lines)
-    else:
-        text = block.decode("ascii")
-    return _SPACE_IN_LINE.sub(" ", fold_keeping_space(text)).strip()[:MAX_HEADER_TEXT]
+    The lines are bounded at MAX_HEADER_TEXT, so that padding cannot hide the named fields.
+    """
+    named: dict[bytes, list[str]] = {name: [] for name in _NAMED}
+    lines: list[str] = []
+    for _, name, value in fields:
+        name = name.lower()
+        if value.isascii() and b"=?" not in value:
+            text = " ".join(value.decode("ascii").lower().split())
+        else:
+            text = fold(decode_header(value[:MAX_HEADER_TEXT]))
+        if name in named and len(named[name]) < 100:
+            named[name].append(text)
+        lines.append(f"{name.decode('ascii')}: {text}")
+    header = "\n".join(lines)
+    if "\0" in header:
+        header = header.replace("\0", "")
+        named = {name: [text.replace("\0", "") for text in texts] for name, texts in named.items()}
+    if len(header) > MAX_HEADER_TEXT:
+        header = header[: header.rfind("\n", 0, MAX_HEADER_TEXT) + 1].rstrip("\n")
+    return header, named
 
 
 def _body_text(raw: bytes, nodes: list[Node], texts: Texts) -> str:
@@ -114,7 +113,7 @@ def _body_text(raw: bytes, nodes: list[Node], texts: Texts) -> str:
         if room <= 0:
             break
         if node.parent >= 0 and nodes[node.parent].is_message:
-            chunk = header_text(raw[node.header_start : node.body_start])
+            chunk, _ = header_text(field_list(raw[node.header_start : min(node.body_start, node.header_start + _HEAD)]))
             chunks.append(chunk)
             room -= len(chunk) + 1
         text = texts.get(row)
@@ -134,11 +133,12 @@ def _body_text(raw: bytes, nodes: list[Node], texts: Texts) -> str:
 
 _LOOK = 8_000  # characters of a text that a preview is made of
 _LOOK_HTML = 64_000
-_INVISIBLE = "\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufeff\uffa0"
 # Mailings fill the preview with runs of invisible characters; single ones join letters of some scripts.
-_SPACE = re.compile(rf"[\s{_INVISIBLE}]{{2,}}|[\s\xad\ufeff]")
+_INVISIBLE = "\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufeff\uffa0"
+_INVISIBLES = re.compile(rf"[ \xad{_INVISIBLE}]{{2,}}")
+_SOFT = re.compile("[\xad\ufeff]")
 _ATTRIBUTION = re.compile(
-    r"^(?:on|am|le|el|il|op|den|em|w dniu|dne|le)\s[^\n]{4,200}(?:\n[^\n]{0,80})?"
+    r"^(?:on|am|le|el|il|op|den|em|w dniu|dne)\s[^\n]{4,200}(?:\n[^\n]{0,80})?"
     r"(?:wrote|schrieb[^\n:]{0,40}|a écrit|escribió|ha scritto|schreef[^\n:]{0,40}|skrev|escreveu|pisze|napsal\(?a?\)?)"
     r"\s?:\s*$",
     re.I | re.M,
@@ -170,15 +170,21 @@ def preview(nodes: list[Node], texts: Texts, body: list[int], html_body: list[in
 
 def _own_words(text: str) -> str:
     """Plain text without quoted lines, what introduces them, and the signature."""
-    if match := _SIGNATURE.search(text):
-        text = text[: match.start()]
-    if match := _ORIGINAL.search(text):
-        text = text[: match.start()]
+    if "--" in text:
+        if match := _SIGNATURE.search(text):
+            text = text[: match.start()]
+        if match := _ORIGINAL.search(text):
+            text = text[: match.start()]
     if ">" in text:
-        text = _ATTRIBUTION.sub("", text)
-        text = _QUOTED_LINE.sub("", text)
+        text = _QUOTED_LINE.sub("", _ATTRIBUTION.sub("", text))
     return text
 
 
 def _collapsed(text: str) -> str:
-    return charset.clean(_SPACE.sub(" ", text[:_LOOK]).strip()[:MAX_PREVIEW].rstrip())
+    """The beginning of `text`, white space and invisible characters collapsed."""
+    head = " ".join(text[: 2 * MAX_PREVIEW].split())
+    if len(head) < MAX_PREVIEW:
+        head = " ".join(text.split())
+    if not head.isascii() and (not head.isprintable() or "\u034f" in head):
+        head = _SOFT.sub("", _INVISIBLES.sub(" ", head)).strip()
+    return charset.clean(head[:MAX_PREVIEW]).rstrip()

@@ -8,11 +8,11 @@ from mailcore.mime.headers import CACHED_FIELDS
 from mailcore.mime.limits import MAX_HEADER_SCAN
 from mailcore.mime.mimeheader import FIELDS as MIME_FIELDS
 from mailcore.mime.mimeheader import mime_of
-from mailcore.mime.parts import body_parts, has_attachment, pack_parts, part_of
+from mailcore.mime.parts import body_parts, has_attachment, pack_parts, row_of
 from mailcore.mime.scanner import scan
 from mailcore.mime.structure import bodystructure
 from mailcore.mime.text import decode_texts, preview, search_text
-from mailcore.mime.types import Derived
+from mailcore.mime.types import Derived, Part
 
 
 def parse(raw: bytes) -> Derived:
@@ -24,7 +24,8 @@ def parse(raw: bytes) -> Derived:
     fields: Fields = {}
     mime_fields: dict[bytes, bytes] = {}
     kept: list[bytes] = []
-    for field, name, value in headers.fields(scanned):
+    found = headers.fields(scanned)
+    for field, name, value in found:
         name = name.lower()
         if name in CACHED_FIELDS:
             kept.append(field)
@@ -36,7 +37,8 @@ def parse(raw: bytes) -> Derived:
 
     nodes = scan(raw, header_size, mime_of(mime_fields, False))
     texts = decode_texts(raw, nodes)
-    parts = [part_of(node) for node in nodes]
+    rows = [row_of(node) for node in nodes]
+    parts = [Part(*row) for row in rows]  # type: ignore[arg-type]  # a row is in the order of Part
     text_body, html_body, attachments = body_parts(parts)
     imap_envelope, summary, _ = envelope(fields)
     return Derived(
@@ -44,10 +46,10 @@ def parse(raw: bytes) -> Derived:
         header_size,
         imap_envelope,
         bodystructure(raw, nodes),
-        pack_parts(parts),
+        pack_parts(rows),
         cached,
         has_attachment(parts, attachments, text_body + html_body),
         summary,
-        search_text(raw, nodes, texts, fields),
+        search_text(raw, nodes, texts, found),
         preview(nodes, texts, text_body, html_body),
     )
