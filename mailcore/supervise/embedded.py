@@ -34,14 +34,14 @@ class Server:
 
     argv: tuple[str, ...]
     identity: launch.Identity | None
-    reach: bool
+    privileges: tuple[int, ...]
     url: str
     stop: signal.Signals
     folder: Path
 
     def spawn(self, output: int) -> launch.Running:
         """Start it; what it says goes to the descriptor `output`."""
-        return launch.execute(self.argv, output, identity=self.identity, reach=self.reach, death=self.stop)
+        return launch.execute(self.argv, output, self.identity, death=self.stop, privileges=self.privileges)
 
 
 # Modest memory for a whole idle installation; everything about durability stays at Postgres's own safe defaults.
@@ -106,10 +106,10 @@ def prepare_postgres(
     identity = launch.service_identity()
     folder = folder.absolute()
     _make_private(folder, identity)
-    reach = identity is not None and not launch.may_reach(identity, folder, programs)
+    privileges = launch.privileges_to_reach(identity, folder, programs)
     cluster = folder / "cluster"
     if not (cluster / "PG_VERSION").exists():
-        _initdb(programs, folder, cluster, identity, reach, sync)
+        _initdb(programs, folder, cluster, identity, privileges, sync)
     ours = _major(programs)
     theirs = (cluster / "PG_VERSION").read_text().strip()
     if ours != theirs:
@@ -130,7 +130,7 @@ def prepare_postgres(
     text += "".join(f"{name} = '{value}'\n" for name, value in values.items())
     _write(cluster / "mailstead.conf", text, identity)
     argv = (str(programs / "postgres"), "-D", str(cluster))
-    return Server(argv, identity, reach, url, signal.SIGINT, folder)
+    return Server(argv, identity, privileges, url, signal.SIGINT, folder)
 
 
 def end_leftover_postgres(server: Server) -> None:
@@ -154,7 +154,12 @@ def end_leftover_postgres(server: Server) -> None:
 
 
 def _initdb(
-    programs: Path, folder: Path, cluster: Path, identity: launch.Identity | None, reach: bool, sync: bool
+    programs: Path,
+    folder: Path,
+    cluster: Path,
+    identity: launch.Identity | None,
+    privileges: tuple[int, ...],
+    sync: bool,
 ) -> None:
     # In a temporary folder first: a first start that is interrupted leaves no half cluster behind.
     draft = folder / "cluster.new"
@@ -169,7 +174,7 @@ def _initdb(
         stderr=subprocess.STDOUT,
         env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8", "TZ": "UTC"},
         cwd="/",
-        preexec_fn=launch.prelude(identity, reach=reach),
+        preexec_fn=launch.prelude(identity, death=signal.SIGTERM, privileges=privileges),
     )
     if done.returncode:
         lines = done.stdout.decode(errors="replace").strip().splitlines()
@@ -199,7 +204,7 @@ def prepare_valkey(folder: Path, *, durable: bool = True) -> Server:
     identity = launch.service_identity()
     folder = folder.absolute()
     _make_private(folder, identity)
-    reach = identity is not None and not launch.may_reach(identity, folder, program)
+    privileges = launch.privileges_to_reach(identity, folder, program)
     secret = folder / "password"
     if not secret.exists():
         _write(secret, secrets.token_urlsafe(24) + "\n", identity)
@@ -223,7 +228,7 @@ def prepare_valkey(folder: Path, *, durable: bool = True) -> Server:
         "loglevel warning\n"
     )
     _write(folder / "valkey.conf", text, identity)
-    return Server((str(program), str(folder / "valkey.conf")), identity, reach, url, signal.SIGTERM, folder)
+    return Server((str(program), str(folder / "valkey.conf")), identity, privileges, url, signal.SIGTERM, folder)
 
 
 def valkey_ready(server: Server) -> bool:

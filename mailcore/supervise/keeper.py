@@ -40,7 +40,7 @@ class Spec:
 
     name: str
     spawn: Callable[[int], launch.Running]  # given the descriptor for its output
-    ready: Callable[[int, bytes], bool]  # given its pid and what it wrote since the last question
+    ready: Callable[[int, bytes], bool]  # given its pid and what it wrote so far
     stop: signal.Signals
     grace: float  # seconds between `stop` and SIGKILL
     kill: signal.Signals = signal.SIGKILL
@@ -55,7 +55,7 @@ class _Child:
     running: launch.Running | None = None
     pipe: int = -1
     partial: bytes = b""
-    fresh: bytes = b""  # output that `ready` has not seen
+    written: bytes = b""  # until it is ready
     last: deque[str] = field(default_factory=lambda: deque(maxlen=30))
     ready: bool = False
     was_ready: bool = False
@@ -104,7 +104,7 @@ class Keeper:
         child.spec.before()
         reader, writer = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(reader, False)
-        child.partial = child.fresh = b""
+        child.partial = child.written = b""
         child.ready, child.restart_at, child.started = False, None, time.monotonic()
         child.attempts += 1
         try:
@@ -184,9 +184,8 @@ class Keeper:
 
     def _probe(self, child: _Child) -> None:
         assert child.running is not None
-        fresh, child.fresh = child.fresh, b""
-        if child.spec.ready(child.running.pid, fresh):
-            child.ready = True
+        if child.spec.ready(child.running.pid, child.written):
+            child.ready, child.written = True, b""
             if child.was_ready:
                 self._output.say(f"{child.spec.name} runs again (pid {child.running.pid})")
             child.was_ready = True
@@ -200,7 +199,7 @@ class Keeper:
             self._close_pipe(child)
             return
         if not child.ready:
-            child.fresh += data[-_LONGEST_LINE:]
+            child.written = (child.written + data)[-_LONGEST_LINE:]
         *lines, child.partial = (child.partial + data).split(b"\n")
         if len(child.partial) > _LONGEST_LINE:
             lines.append(child.partial)

@@ -1,8 +1,8 @@
 """How a child process begins: its own session, the right user, and its death when its parent dies.
 
-Postgres refuses to run as root, so a root supervisor runs its servers as the system user `mailstead`. Where the
-checkout or the data directory lies below a directory that only root may enter (/root, a private temporary
-directory), that user is given the one capability to pass: read and search, never write.
+A supervisor that is root runs its children as the system user `mailstead`: Postgres refuses root, and whoever talks to
+strangers should not be root either. Where the checkout or the data directory lies below a directory that only root may
+enter (/root, a private temporary directory), that user is given one capability to pass: read and search, never write.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ from mailcore.errors import ConfigError
 USER = "mailstead"
 _FALLBACK_USERS = ("postgres", "nobody")
 
-_PR_SET_PDEATHSIG, _PR_SET_KEEPCAPS, _PR_SET_CHILD_SUBREAPER = 1, 8, 36
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_KEEPCAPS, _PR_SET_CHILD_SUBREAPER = 1, 4, 8, 36
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 47, 2
-_CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 1, 2
+_CAP_DAC_OVERRIDE = 1
+CAP_SEARCH = 2  # CAP_DAC_READ_SEARCH: read files and pass directories that are closed to the user
+CAP_LOW_PORTS = 10  # CAP_NET_BIND_SERVICE
 _CAPABILITY_VERSION_3 = 0x20080522
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -82,23 +84,24 @@ def _lookup(name: str) -> Identity | None:
     return Identity(name, entry.pw_uid, entry.pw_gid)
 
 
-def may_reach(identity: Identity, *paths: Path) -> bool:
-    """Whether `identity` may enter every directory above the given paths."""
+def privileges_to_reach(identity: Identity | None, *paths: Path) -> tuple[int, ...]:
+    """The capability that `identity` needs when it may not enter every directory above the given paths; else none."""
+    if identity is None:
+        return ()
     for path in paths:
         for parent in path.absolute().parents:
-            status = parent.stat()
+            try:
+                status = parent.stat()
+            except OSError:  # sys.path names much that does not exist
+                continue
             shift = 6 if status.st_uid == identity.uid else 3 if status.st_gid == identity.gid else 0
             if not status.st_mode >> shift & 1:
-                return False
-    return True
+                return (CAP_SEARCH,)
+    return ()
 
 
-def prelude(
-    identity: Identity | None = None, *, reach: bool = False, death: signal.Signals = signal.SIGTERM
-) -> Callable[[], None]:
-    """What a child does between fork and exec (subprocess's `preexec_fn`).
-
-    It leads a session of its own, becomes `identity` (with `reach`: able to pass directories that are closed to it),
+def prelude(identity: Identity | None, *, death: signal.Signals, privileges: Sequence[int] = ()) -> Callable[[], None]:
+    """What a child does first: it leads a session of its own, becomes `identity` with no capability but `privileges`,
     and asks the kernel for the signal `death` when its parent dies.
     """
     parent = os.getpid()
@@ -106,13 +109,11 @@ def prelude(
     def run() -> None:
         os.setsid()
         if identity is not None:
-            if reach:
-                _libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)
+            _libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)
             os.setgroups([])
             os.setresgid(identity.gid, identity.gid, identity.gid)
             os.setresuid(identity.uid, identity.uid, identity.uid)
-            if reach:
-                _keep_search_capability()
+            _keep_capabilities(privileges)
         # After the change of user, which would clear it.
         _libc.prctl(_PR_SET_PDEATHSIG, int(death), 0, 0, 0)
         if os.getppid() != parent:
@@ -121,18 +122,23 @@ def prelude(
     return run
 
 
-def _keep_search_capability() -> None:
-    """Drop all capabilities but the one to pass closed directories; it survives the exec as an ambient one."""
+def _keep_capabilities(wanted: Sequence[int]) -> None:
+    """Drop all capabilities but the wanted ones, which survive an exec as ambient ones."""
     header = _CapHeader(_CAPABILITY_VERSION_3, 0)
     data = (_CapData * 2)()
     _libc.capget(ctypes.byref(header), data)
-    capability = _CAP_DAC_READ_SEARCH
-    if not data[0].permitted >> capability & 1:  # containers withhold it, yet grant the stronger one
-        capability = _CAP_DAC_OVERRIDE
-    mask = 1 << capability
-    wanted = (_CapData * 2)(_CapData(mask, mask, mask), _CapData(0, 0, 0))
-    _libc.capset(ctypes.byref(header), wanted)
-    _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability, 0, 0)
+    held: int = data[0].permitted
+    keep = {
+        # Containers withhold the weaker of the two, yet grant the stronger one.
+        _CAP_DAC_OVERRIDE if each == CAP_SEARCH and not held >> CAP_SEARCH & 1 else each
+        for each in wanted
+    }
+    mask = sum(1 << each for each in keep) & held
+    _libc.capset(ctypes.byref(header), (_CapData * 2)(_CapData(mask, mask, mask), _CapData(0, 0, 0)))
+    for each in keep:
+        _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, each, 0, 0)
+    # As after an exec; else /proc/self would stay root's.
+    _libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
 
 
 def adopt_orphans() -> None:
@@ -149,7 +155,12 @@ class Running:
 
 
 def execute(
-    argv: Sequence[str], output: int, *, identity: Identity | None, reach: bool, death: signal.Signals
+    argv: Sequence[str],
+    output: int,
+    identity: Identity | None,
+    *,
+    death: signal.Signals,
+    privileges: Sequence[int] = (),
 ) -> Running:
     """Start a server program with a clean environment; its output goes to the descriptor `output`."""
     process = subprocess.Popen(
@@ -159,30 +170,37 @@ def execute(
         stderr=subprocess.STDOUT,
         env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8", "TZ": "UTC"},
         cwd="/",
-        preexec_fn=prelude(identity, reach=reach, death=death),
+        preexec_fn=prelude(identity, death=death, privileges=privileges),
     )
     return Running(process.pid, process.poll)
 
 
-_fork = multiprocessing.get_context("fork")
+_forking = multiprocessing.get_context("fork")
 
 
-def fork(run: Callable[[], None], output: int, *, before: Callable[[], None]) -> Running:
+def fork(
+    run: Callable[[], None],
+    output: int,
+    identity: Identity | None,
+    *,
+    before: Callable[[], None],
+    privileges: Sequence[int] = (),
+) -> Running:
     """Run `run` in a forked child that shares all loaded code; `before` lets go of what only the parent may hold."""
-    prepare = prelude()
+    prepare = prelude(identity, death=signal.SIGTERM, privileges=privileges)
 
     def enter() -> None:
-        prepare()
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        prepare()
         before()
         os.dup2(output, 1)
         os.dup2(output, 2)
         run()
 
-    process = _fork.Process(target=enter)
+    process = _forking.Process(target=enter)
     process.start()
     assert process.pid is not None
     return Running(process.pid, lambda: process.exitcode)

@@ -9,12 +9,15 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from mailcore.conf import Conf
 from mailcore.errors import ConfigError
 from mailcore.supervise import embedded, launch, preflight, probes, roles, setup
 from mailcore.supervise.keeper import Keeper, Spec, StartFailed, Stopped
 from mailcore.supervise.output import Output
+
+Spawn = Callable[[Callable[[], None], int], launch.Running]
 
 # A Postgres that was killed replays its log first.
 _RECOVERY_SECONDS = 900.0
@@ -51,7 +54,6 @@ def up(conf: Conf) -> int:
         _start(conf, data, keeper, output, plan, names, began)
         keeper.run()
     except (ConfigError, StartFailed) as error:
-        output.say(f"cannot go on: {error}", warning=True)
         print(f"mailstead: {error}", file=sys.stderr)
     except Stopped:
         code = 0
@@ -104,18 +106,26 @@ def _start(
     for spec in servers:
         keeper.start(spec)
     roles.preload()  # while the servers start
-    keeper.wait_ready(seconds=_RECOVERY_SECONDS)
+    identity = launch.service_identity()
+    data.hand_over(identity)
+    privileges = launch.privileges_to_reach(identity, data.path / "tls", *(Path(each) / "module" for each in sys.path))
+    if any(0 < getattr(conf, name) < 1024 for name, *_ in preflight.PORTS):
+        privileges += (launch.CAP_LOW_PORTS,)
+
+    def spawn(run: Callable[[], None], out: int) -> launch.Running:
+        return launch.fork(run, out, identity, before=release, privileges=privileges)
 
     def release() -> None:
         keeper.close_in_child()
         data.close_in_child()
 
-    result = _set_up(conf, keeper, release)
+    keeper.wait_ready(seconds=_RECOVERY_SECONDS)
+    result = _set_up(conf, keeper, spawn)
     if result.error:
         raise ConfigError(result.error)
     for role in roles.table(conf):
         names.append(role.name)
-        keeper.start(_role_spec(role, release))
+        keeper.start(_role_spec(role, spawn))
     keeper.wait_ready(seconds=_START_SECONDS)
     seconds = time.monotonic() - began
     from mailcore.supervise import summary  # brings rich, which nobody else needs
@@ -123,32 +133,31 @@ def _start(
     summary.print_box(conf, result, (not conf.database, not conf.redis), seconds, colour=output.terminal)
 
 
-def _set_up(conf: Conf, keeper: Keeper, release: Callable[[], None]) -> setup.Result:
+def _set_up(conf: Conf, keeper: Keeper, spawn: Spawn) -> setup.Result:
     reader, writer = os.pipe()
 
-    def spawn(out: int) -> launch.Running:
-        running = launch.fork(lambda: setup.run(conf, not conf.database, writer), out, before=release)
+    def start(out: int) -> launch.Running:
+        running = spawn(lambda: setup.run(conf, not conf.database, writer), out)
         os.close(writer)
         return running
 
     keeper.run_once(
-        Spec("setup", spawn, ready=lambda *_: True, stop=signal.SIGTERM, grace=5, once=True), _MIGRATION_SECONDS
+        Spec("setup", start, ready=lambda *_: True, stop=signal.SIGTERM, grace=5, once=True), _MIGRATION_SECONDS
     )
     with os.fdopen(reader) as file:
         text = file.read()
     return setup.Result(**json.loads(text)) if text else setup.Result(error="the preparation ended without a result")
 
 
-def _role_spec(role: roles.Role, release: Callable[[], None]) -> Spec:
+def _role_spec(role: roles.Role, spawn: Spawn) -> Spec:
     def ready(_pid: int, written: bytes) -> bool:
-        if role.ready_line is not None:
-            return role.ready_line in written
-        return role.probe is None or role.probe()
+        return role.ready_line in written and (role.probe is None or role.probe())
 
     return Spec(
         name=role.name,
-        spawn=lambda out: launch.fork(lambda: roles.enter(role), out, before=release),
+        spawn=lambda out: spawn(lambda: roles.enter(role), out),
         ready=ready,
         stop=signal.SIGTERM,
         grace=role.grace,
+        hide=role.hide,
     )

@@ -52,6 +52,16 @@ class DataDirectory:
             who = f" (pid {note['pid']}, {note['web']})" if note else ""
             raise ConfigError(f"Mailstead is already running in {self.path}{who}") from None
 
+    def hand_over(self, identity: launch.Identity | None) -> None:
+        """Give the roles' user what it must read and write; everything else here stays ours."""
+        for name in ("tls", "spool"):
+            (self.path / name).mkdir(mode=0o700, exist_ok=True)
+        if identity is not None:
+            for path in (*self.path.glob("*.json"), self.path / "secret.key", self.path / "tls", self.path / "spool"):
+                for each in (path, *(path.iterdir() if path.is_dir() else ())):
+                    if each.exists():
+                        os.chown(each, identity.uid, identity.gid)
+
     def end_leftovers(self) -> None:
         """Wait for, or end, the children of a supervisor that was killed."""
         for pid, age in (read_note(self.path) or {}).get("children", {}).values():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import importlib
 import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -53,7 +54,8 @@ class Role:
     entry: str  # module:function that the command's script calls
     grace: float  # seconds to finish after SIGTERM
     probe: Callable[[], bool] | None = None  # answers from outside
-    ready_line: bytes | None = None  # or: what it writes when it is ready
+    ready_line: bytes = b""  # what it has written by then
+    hide: re.Pattern[str] | None = None  # routine lines that say nothing to the operator
 
 
 def table(conf: Conf) -> tuple[Role, ...]:
@@ -65,6 +67,8 @@ def table(conf: Conf) -> tuple[Role, ...]:
             argv=(str(MANAGE), "mailserver"),
             entry="django.core.management:execute_from_command_line",
             grace=20,
+            ready_line=b"READY ",
+            hide=re.compile("^READY "),
             probe=lambda: (
                 probes.greets(conf.bind, conf.smtp_port, b"220") and probes.greets(conf.bind, conf.imap_port, b"* OK")
             ),
@@ -86,10 +90,11 @@ def table(conf: Conf) -> tuple[Role, ...]:
         entry="celery.__main__:main",
         grace=30,
         ready_line=b" ready.",
+        hide=re.compile("SecurityWarning: You're running the worker|Connected to redis"),
     )
     beat = Role(
         name="beat",
-        argv=(*celery, "beat", "--loglevel", "INFO", "--pidfile=", "--schedule", str(conf.data / "beat-schedule")),
+        argv=(*celery, "beat", "--loglevel", "INFO", "--pidfile=", "--schedule", str(conf.data / "spool" / "beat")),
         entry="celery.__main__:main",
         grace=10,
         ready_line=b"beat: Starting",
