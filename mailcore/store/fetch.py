@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+from mailcore.arrays import Int4s, Int8s
 from mailcore.db import Row, Tx, sql
 from mailcore.errors import Code, MailError
 
@@ -70,6 +71,16 @@ RAWS = sql("""
 HEADERS = sql("""
     SELECT m.id, substring(b.data FROM 1 FOR m.header_size) FROM message m JOIN blob b ON b.hash = m.blob
     WHERE m.account_id = %s::bigint AND m.id = ANY(%s::bigint[])""")
+SLICES = sql("""
+    SELECT n.at, substring(b.data FROM n.start + 1 FOR n.length)
+    FROM unnest(%s::bigint[], %s::int[], %s::int[]) WITH ORDINALITY AS n(id, start, length, at)
+        JOIN message m ON m.account_id = %s::bigint AND m.id = n.id JOIN blob b ON b.hash = m.blob""")
+FIRST_UNSEEN = sql("""
+    SELECT uid FROM entry
+    WHERE account_id = %s::bigint AND mailbox_id = %s::bigint AND flags & 1 = 0 ORDER BY uid LIMIT 1""")
+KEYWORDS = sql("""
+    SELECT DISTINCT word FROM entry, unnest(keywords) AS word
+    WHERE account_id = %s::bigint AND mailbox_id = %s::bigint AND keywords IS NOT NULL ORDER BY word LIMIT %s::int""")
 THREADS = sql("""
     SELECT m.thread_id, m.id FROM message m
     WHERE m.account_id = %s::bigint AND m.thread_id = ANY(%s::bigint[])
@@ -167,6 +178,26 @@ async def raw(tx: Tx, account_id: int, message_id: int, start: int = 0, length: 
 async def raws(tx: Tx, account_id: int, message_ids: Sequence[int]) -> dict[int, bytes]:
     """The bytes of several messages by email id; the caller bounds their total size."""
     return {row[0]: row[1] for row in await tx.fetch(RAWS, (account_id, list(message_ids)))}
+
+
+async def slices(tx: Tx, account_id: int, pieces: Sequence[tuple[int, int, int]]) -> list[bytes | None]:
+    """Octets of messages as (email id, start, length), in that order; None where the message is gone."""
+    ids, starts, lengths = zip(*pieces, strict=True)
+    found: list[bytes | None] = [None] * len(pieces)
+    for at, octets in await tx.fetch(SLICES, (Int8s(ids), Int4s(starts), Int4s(lengths), account_id)):
+        found[at - 1] = octets
+    return found
+
+
+async def first_unseen(tx: Tx, account_id: int, mailbox_id: int) -> int:
+    """The first UID without \\Seen, 0 if there is none."""
+    row = await tx.one(FIRST_UNSEEN, (account_id, mailbox_id))
+    return row[0] if row else 0
+
+
+async def keywords(tx: Tx, account_id: int, mailbox_id: int, limit: int = 200) -> list[str]:
+    """Keywords in use in a mailbox."""
+    return [row[0] for row in await tx.fetch(KEYWORDS, (account_id, mailbox_id, limit))]
 
 
 async def header_blocks(tx: Tx, account_id: int, message_ids: Sequence[int]) -> dict[int, bytes]:

@@ -1,0 +1,28 @@
+"""One file per IMAP command or tight family; importing a file puts its commands into the registry."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+FAMILIES = (
+    "append",
+    "basic",
+    "copy",
+    "enable",
+    "expunge",
+    "fetch",
+    "idle",
+    "list",
+    "login",
+    "mailboxes",
+    "search",
+    "select",
+    "status",
+    "store",
+)
+
+
+def load() -> None:
+    """Register every command."""
+    for name in FAMILIES:
+        import_module(f"{__name__}.{name}")

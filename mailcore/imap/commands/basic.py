@@ -1,0 +1,53 @@
+"""CAPABILITY, NOOP, CHECK, LOGOUT, ID, NAMESPACE: what needs no mailbox."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from mailcore.imap.registry import ANY, LOGGED_IN, SELECTED, Done, State, command
+from mailcore.imap.session import Session
+from mailcore.wire.imap import response
+from mailcore.wire.imap.commands import Command, IdArgs
+
+
+@command("CAPABILITY", state=ANY)
+async def capability(session: Session, command: Command) -> Done:
+    """Say what the client may use now (RFC 9051 §6.1.1)."""
+    session.send(response.capability_line(session.capabilities()))
+    return Done("CAPABILITY completed")
+
+
+@command("NOOP", state=ANY, refresh=True)
+async def noop(session: Session, command: Command) -> Done:
+    """Do nothing but tell the client what is new (RFC 9051 §6.1.2)."""
+    return Done("NOOP completed")
+
+
+@command("CHECK", state=SELECTED, refresh=True)
+async def check(session: Session, command: Command) -> Done:
+    """A checkpoint (RFC 3501 §6.4.1): everything is durable already, so the same as NOOP."""
+    return Done("CHECK completed")
+
+
+@command("LOGOUT", state=ANY)
+async def logout(session: Session, command: Command) -> Done:
+    """Say goodbye; the connection closes after the tagged answer (RFC 9051 §6.1.3)."""
+    session.deselect()
+    session.send(response.status_line(None, "BYE", "Logging out"))
+    session.state = State.LOGOUT
+    return Done("LOGOUT completed")
+
+
+@command("ID", state=ANY)
+async def identify(session: Session, command: Command) -> Done:
+    """Tell each other which program this is (RFC 2971); what the client says is kept for nobody."""
+    _ = cast(IdArgs, command.args)
+    session.send(response.id_line({"name": "Mailstead"}))
+    return Done("ID completed")
+
+
+@command("NAMESPACE", state=LOGGED_IN)
+async def namespace(session: Session, command: Command) -> Done:
+    """There is one namespace, the person's own (RFC 9051 §6.3.10)."""
+    session.send(response.namespace_line([("", "/")], utf8=session.utf8))
+    return Done("NAMESPACE completed")

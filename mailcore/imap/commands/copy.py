@@ -1,0 +1,63 @@
+"""COPY, MOVE and their UID forms (RFC 9051 §6.4.7, §6.4.8, RFC 6851)."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from mailcore import db
+from mailcore.errors import Code, MailError
+from mailcore.imap.capabilities import Enabled
+from mailcore.imap.errors import no
+from mailcore.imap.registry import SELECTED, Done, command
+from mailcore.imap.session import Session
+from mailcore.store import mailboxes, transfer
+from mailcore.wire.imap import response
+from mailcore.wire.imap.commands import Command, CopyArgs
+
+
+@command("COPY", "UID COPY", state=SELECTED, uses_seqs=True)
+async def copy(session: Session, command: Command) -> Done:
+    """Copy messages, all or none, to the end of another mailbox."""
+    done = await _transfer(session, command, moving=False)
+    return Done("COPY completed", _copyuid(done)) if done.source_uids else Done("No message was there to copy")
+
+
+@command("MOVE", "UID MOVE", state=SELECTED, uses_seqs=True)
+async def move(session: Session, command: Command) -> Done:
+    """Move messages, all or none; COPYUID comes before the EXPUNGEs (RFC 6851 §4.3)."""
+    if session.view.read_only:
+        raise no("The mailbox is open for reading only", "READ-ONLY")
+    done = await _transfer(session, command, moving=True)
+    if not done.source_uids:
+        return Done("No message was there to move")
+    session.send(response.status_line(None, "OK", "Moved", _copyuid(done)))
+    session.view.expunged(done.source_uids)
+    session.tell(expunge=True)
+    code = response.code("HIGHESTMODSEQ", b"%d" % done.modseq) if session.enabled & Enabled.QRESYNC else None
+    return Done("MOVE completed", code)
+
+
+async def _transfer(session: Session, command: Command, *, moving: bool) -> transfer.Transferred:
+    args = cast(CopyArgs, command.args)
+    view = session.view
+    uids = view.pick(view.slices(args.numbers, uid=command.uid))
+    account_id = session.account_id
+    async with db.transaction() as tx:
+        try:
+            target = await mailboxes.by_name(tx, account_id, args.mailbox)
+        except MailError as error:
+            if error.code is Code.NOT_FOUND:
+                raise no("There is no such mailbox", "TRYCREATE") from None
+            raise
+        verb = transfer.move if moving else transfer.copy
+        done = await verb(tx, account_id, view.mailbox_id, uids, target.id)
+        if moving and target.id != view.mailbox_id:
+            view.note_own(done.modseq)
+    if not command.uid and len(done.source_uids) < len(uids):
+        # What is left of them was transferred; the client learns of the others with the next EXPUNGE.
+        view.dirty = True
+    return done
+
+
+def _copyuid(done: transfer.Transferred) -> bytes:
+    return response.copyuid_code(done.uidvalidity, done.source_uids, done.target_uids)

@@ -1,0 +1,282 @@
+"""FETCH and UID FETCH: data of messages, streamed in chunks (RFC 9051 §6.4.5, RFC 7162 §3.1.4, §3.2.6).
+
+No connection of the pool and no transaction is held while the client reads; the next chunk is read from the store while
+the last one is on its way, and a client that stops reading stops both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from array import array
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+from mailcore import db
+from mailcore.db import Row
+from mailcore.errors import MailError
+from mailcore.imap import bodies, render
+from mailcore.imap.bodies import Piece, Wanted
+from mailcore.imap.capabilities import Enabled
+from mailcore.imap.errors import no
+from mailcore.imap.registry import SELECTED, Done, command
+from mailcore.imap.render import Item, Rows
+from mailcore.imap.session import Gone, Session
+from mailcore.store import changes, fetch, flags
+from mailcore.wire.imap import response
+from mailcore.wire.imap.commands import Command, FetchArgs
+from mailcore.wire.imap.fetch_item import FetchAttr, FetchItem, sets_seen
+from mailcore.wire.imap.numset import NumSet
+
+# Messages a time: the first answer soon, the rest in pieces of a few hundred kilobytes.
+FIRST, CHUNK = 100, 500
+# Octets of message bodies a time.
+OCTETS = 1024 * 1024
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A FETCH prepared: what columns answer, what needs the messages' octets, and the columns to read."""
+
+    items: tuple[Item, ...]
+    bodies: tuple[FetchItem, ...]
+    columns: tuple[str, ...]
+    seen: bool
+
+
+@command("FETCH", "UID FETCH", state=SELECTED, uses_seqs=True, may_expunge=False)
+async def fetch_(session: Session, command: Command) -> Done:
+    """Send data of messages, in the order of the mailbox."""
+    args = cast(FetchArgs, command.args)
+    view = session.view
+    items = args.items
+    if command.uid and FetchAttr("UID") not in items:
+        items = (FetchAttr("UID"), *items)
+    if args.changedsince is not None and FetchAttr("MODSEQ") not in items:
+        items = (*items, FetchAttr("MODSEQ"))
+    if FetchAttr("MODSEQ") in items:
+        session.enabled |= Enabled.CONDSTORE
+    if args.vanished and not session.enabled & Enabled.QRESYNC:
+        raise no("ENABLE QRESYNC first", "CLIENTBUG")
+    plan = _plan(items, session)
+    slices = view.slices(args.numbers, uid=command.uid)
+    if args.changedsince is not None:
+        slices = await _changed(session, args, slices)
+    expected = sum(part.stop - part.start for part in slices)
+    found = 0
+    reads = (_read(session, plan, uids, seqs) for uids, seqs in view.chunks(slices, FIRST, CHUNK))
+    async for rows in _ahead(reads):
+        found += len(rows)
+        if plan.bodies:
+            await _send_bodies(session, plan, rows)
+        else:
+            session.send(b"".join(render.lines(plan.items, rows)))
+            await session.connection.drain()
+    if found < expected and not command.uid:
+        raise no(f"{expected - found} of the messages have been expunged meanwhile", "EXPUNGEISSUED")
+    return Done("FETCH completed")
+
+
+def _plan(items: Sequence[FetchItem], session: Session) -> Plan:
+    columns: list[Item] = []
+    rest: list[FetchItem] = []
+    for item in items:
+        column = render.column_item(item, utf8=session.utf8)
+        if column is None:
+            rest.append(item)
+        else:
+            columns.append(column)
+    seen = not session.view.read_only and any(sets_seen(item) for item in rest)
+    names = ["uid", *(name for column in columns for name in column.columns)]
+    if rest:
+        names += bodies.COLUMNS
+        if bodies.needs_parts(rest):
+            names.append("parts")
+    if seen:
+        names += ("flags", "keywords", "modseq")
+    return Plan(tuple(columns), tuple(rest), tuple(dict.fromkeys(names)), seen)
+
+
+async def _changed(session: Session, args: FetchArgs, slices: Iterable[slice]) -> list[slice]:
+    """CHANGEDSINCE: only messages that changed later; with VANISHED, say first which left (RFC 7162 §3.2.6)."""
+    view = session.view
+    async with db.read() as tx:
+        since = await changes.mailbox(tx, session.account_id, view.mailbox_id, cast(int, args.changedsince))
+    if args.vanished:
+        asked = args.numbers.resolve(view.uidnext - 1)
+        gone = NumSet.of(uid for uid in since.vanished if uid in asked and not view.seq(uid))
+        if gone:
+            session.send(response.vanished_line(gone, earlier=True))
+    wanted = set(view.pick(slices)).intersection(row[0] for row in since.changed)
+    return NumSet.of(wanted).slices(view.uids)
+
+
+async def _read(session: Session, plan: Plan, uids: array[int], seqs: Sequence[int]) -> Rows:
+    view, account_id = session.view, session.account_id
+    async with db.read() as tx:
+        if seqs[-1] - seqs[0] + 1 == len(seqs):
+            rows = await fetch.rows(tx, account_id, view.mailbox_id, uids[0], uids[-1], plan.columns)
+        else:
+            rows = await fetch.rows_of(tx, account_id, view.mailbox_id, uids, plan.columns)
+    if len(rows) != len(uids):
+        # Some have been expunged, which the client does not know yet.
+        known = dict(zip(uids, seqs, strict=True))
+        rows = [row for row in rows if row[0] in known]
+        seqs = [known[row[0]] for row in rows]
+    if plan.seen:
+        rows = await _mark_seen(session, plan, rows)
+    return Rows(plan.columns, rows, seqs, view)
+
+
+async def _mark_seen(session: Session, plan: Plan, rows: list[Row]) -> list[Row]:
+    view = session.view
+    mask, words, modseq = (plan.columns.index(name) for name in ("flags", "keywords", "modseq"))
+    unseen = [row[0] for row in rows if not row[mask] & flags.SEEN]
+    if not unseen:
+        return rows
+    async with db.transaction() as tx:
+        stored = await flags.store(tx, session.account_id, view.mailbox_id, unseen, "+", flags.SEEN)
+        view.note_own(stored.modseq)
+    now = {row[0]: row for row in stored.changed}
+    marked = []
+    for row in rows:
+        if row[0] in now:
+            fresh = list(row)
+            _, fresh[modseq], fresh[mask], fresh[words] = now[row[0]]
+            row = tuple(fresh)
+        marked.append(row)
+    return marked
+
+
+async def _ahead(reads: Iterable[Coroutine[Any, Any, T]]) -> AsyncIterator[T]:
+    """The results of reads in order; the next one runs while the caller works on the last."""
+    pending: asyncio.Task[T] | None = None
+    try:
+        for read in reads:
+            if pending is None:
+                pending = asyncio.create_task(read)
+                continue
+            done = await pending
+            pending = asyncio.create_task(read)
+            yield done
+        if pending is not None:
+            last, pending = pending, None
+            yield await last
+    finally:
+        if pending is not None:
+            # Its connection goes back to the pool by itself; nobody wants to hear how it went.
+            pending.add_done_callback(lambda task: task.cancelled() or task.exception())
+
+
+async def _send_bodies(session: Session, plan: Plan, rows: Rows) -> None:
+    items = plan.items
+    if plan.seen:
+        items = _with_flags(items, session)
+    heads = render.lines(items, rows, b" " if items else b"")
+    messages = list(zip(heads, bodies.wanted(plan.bodies, rows), strict=True))
+    groups = list(bodies.batches(messages, OCTETS))
+    reads = (_slices(session, group) for group in groups)
+    connection = session.connection
+    at = 0
+    async for octets in _ahead(reads):
+        group = groups[at]
+        at += 1
+        if octets is None:
+            await _send_large(session, *group[0])
+        else:
+            connection.writelines(_group_lines(group, octets))
+        await connection.drain()
+
+
+def _with_flags(items: tuple[Item, ...], session: Session) -> tuple[Item, ...]:
+    """The client must hear of the \\Seen that its FETCH set."""
+    wanted = [render.column_item(FetchAttr("FLAGS"), utf8=False)]
+    if session.enabled & Enabled.CONDSTORE:
+        wanted.append(render.column_item(FetchAttr("MODSEQ"), utf8=False))
+    return items + tuple(item for item in wanted if item is not None and item not in items)
+
+
+async def _slices(session: Session, group: Sequence[tuple[bytes, Wanted]]) -> list[bytes | None] | None:
+    """The octets of a group's slices in order; None for a message that is too large to hold."""
+    if group[0][1].size > OCTETS:
+        return None
+    pieces = [
+        (wanted.message_id, piece.start, piece.size)
+        for _, wanted in group
+        for piece in wanted.answers
+        if isinstance(piece, Piece)
+    ]
+    if not pieces:
+        return []
+    async with db.read() as tx:
+        return await fetch.slices(tx, session.account_id, pieces)
+
+
+def _group_lines(group: Sequence[tuple[bytes, Wanted]], octets: Sequence[bytes | None]) -> list[bytes]:
+    out: list[bytes] = []
+    values = iter(octets)
+    for head, wanted in group:
+        out.append(head)
+        for n, answer in enumerate(wanted.answers):
+            if n:
+                out.append(b" ")
+            if isinstance(answer, bytes):
+                out.append(answer)
+            elif (value := next(values)) is None:
+                out.append(answer.label + b" NIL")
+            elif answer.finish is None:
+                out += (b"%b {%d}\r\n" % (answer.label, len(value)), value)
+            else:
+                out.append(answer.answer(value))
+        out.append(b")\r\n")
+    return out
+
+
+async def _send_large(session: Session, head: bytes, wanted: Wanted) -> None:
+    """A message that is not held in memory: its octets pass through in slices."""
+    connection = session.connection
+    connection.write(head)
+    for n, answer in enumerate(wanted.answers):
+        if n:
+            connection.write(b" ")
+        if isinstance(answer, bytes):
+            connection.write(answer)
+        elif answer.finish is not None:
+            await _send_finished(session, wanted.message_id, answer, answer.finish)
+        else:
+            connection.write(b"%b {%d}\r\n" % (answer.label, answer.size))
+            starts = range(answer.start, answer.end, OCTETS)
+            reads = (_slice(session, wanted.message_id, at, min(OCTETS, answer.end - at)) for at in starts)
+            async for octets in _ahead(reads):
+                connection.write(octets)
+                await connection.drain()
+    connection.write(b")\r\n")
+
+
+async def _slice(session: Session, message_id: int, start: int, length: int) -> bytes:
+    try:
+        async with db.read() as tx:
+            octets = await fetch.raw(tx, session.account_id, message_id, start, length)
+    except MailError as error:
+        # In the middle of a literal there is no way to say so.
+        raise Gone("The rest of the message cannot be read now") from error
+    if len(octets) != length:
+        raise Gone("The message is shorter than it should be")
+    return octets
+
+
+async def _send_finished(session: Session, message_id: int, piece: Piece, finish: Callable[[bytes], bytes]) -> None:
+    """A large slice that has to be decoded: as a whole, in a thread, within the process's budget."""
+    connection, uploads = session.connection, session.server.uploads
+    held = await uploads.acquire(2 * piece.size)
+    try:
+        octets = await _slice(session, message_id, piece.start, piece.size)
+        answer = await asyncio.get_running_loop().run_in_executor(None, piece.answer, octets)
+        del octets
+        for at in range(0, len(answer), OCTETS):
+            connection.write(answer[at : at + OCTETS])
+            await connection.drain()
+    finally:
+        uploads.release(held)

@@ -1,0 +1,187 @@
+"""SELECT, EXAMINE, CLOSE, UNSELECT: entering and leaving a mailbox, with CONDSTORE and QRESYNC (RFC 7162)."""
+
+from __future__ import annotations
+
+from array import array
+from typing import cast
+
+from mailcore import db
+from mailcore.db import Tx
+from mailcore.imap import render
+from mailcore.imap.capabilities import Enabled
+from mailcore.imap.errors import bad
+from mailcore.imap.registry import LOGGED_IN, SELECTED, Done, command
+from mailcore.imap.selected import Known, Selected
+from mailcore.imap.session import Session
+from mailcore.store import changes, expunge, fetch, mailboxes
+from mailcore.store.flags import SYSTEM_FLAGS
+from mailcore.store.mailboxes import Mailbox
+from mailcore.wire.imap import response
+from mailcore.wire.imap.commands import Command, QresyncParams, SelectArgs
+from mailcore.wire.imap.numset import NumSet
+
+# Beyond this many modseqs the whole list of UIDs is cheaper than what changed since.
+_CATCH_UP = 2_000
+# How far back SELECT looks for mail that came since the process started, when nobody has selected the mailbox yet.
+_RECENT_WINDOW = 500
+
+
+@command("SELECT", state=LOGGED_IN)
+async def select(session: Session, command: Command) -> Done:
+    """Open a mailbox for reading and writing (RFC 9051 §6.3.2)."""
+    return await _open(session, command, read_only=False)
+
+
+@command("EXAMINE", state=LOGGED_IN)
+async def examine(session: Session, command: Command) -> Done:
+    """Open a mailbox for reading only (RFC 9051 §6.3.3)."""
+    return await _open(session, command, read_only=True)
+
+
+@command("UNSELECT", state=SELECTED)
+async def unselect(session: Session, command: Command) -> Done:
+    """Leave the mailbox as it is (RFC 9051 §6.4.2)."""
+    session.deselect()
+    return Done("UNSELECT completed")
+
+
+@command("CLOSE", state=SELECTED)
+async def close(session: Session, command: Command) -> Done:
+    """Remove the messages marked as deleted, without telling, and leave the mailbox (RFC 9051 §6.4.1)."""
+    view = session.view
+    code = None
+    if not view.read_only:
+        async with db.transaction() as tx:
+            done = await expunge.expunge(tx, session.account_id, view.mailbox_id)
+        if done.modseq and session.enabled & Enabled.CONDSTORE:
+            code = response.code("HIGHESTMODSEQ", b"%d" % done.modseq)
+    session.deselect()
+    return Done("CLOSE completed", code)
+
+
+async def _open(session: Session, command: Command, *, read_only: bool) -> Done:
+    args = cast(SelectArgs, command.args)
+    if args.qresync is not None and not session.enabled & Enabled.QRESYNC:
+        raise bad("ENABLE QRESYNC first")
+    if session.selected is not None:
+        # A failed SELECT leaves the old mailbox, too (RFC 9051 §6.3.2).
+        session.deselect()
+        session.send(response.status_line(None, "OK", "The previous mailbox is closed", "CLOSED"))
+    if args.condstore:
+        session.enabled |= Enabled.CONDSTORE
+    session.listen()
+    try:
+        resync = await _load(session, args, read_only)
+    except BaseException:
+        session.deselect()
+        raise
+    if resync is not None:
+        _resynchronise(session, cast(QresyncParams, args.qresync), resync)
+    name = "EXAMINE" if read_only else "SELECT"
+    return Done(f"{name} completed", response.code("READ-ONLY" if read_only else "READ-WRITE"))
+
+
+async def _load(session: Session, args: SelectArgs, read_only: bool) -> changes.MailboxChanges | None:
+    """Read the mailbox, enter it and describe it; returns what a QRESYNC client missed."""
+    account_id, server, resync = session.account_id, session.server, None
+    # A resynchronisation compares two states, so it wants one snapshot. For the rest, what changes between two of the
+    # statements has been heard of, and is reported at once.
+    async with db.snapshot() if args.qresync is not None else db.read() as tx:
+        mailbox = await mailboxes.by_name(tx, account_id, args.mailbox)
+        known = await _known(tx, session, mailbox)
+        first_recent = await _first_recent(tx, session, mailbox)
+        if args.qresync is not None and args.qresync.uidvalidity == mailbox.uidvalidity:
+            resync = await changes.mailbox(tx, account_id, mailbox.id, args.qresync.modseq)
+    uids = server.uid_lists.share(account_id, mailbox.id, known)
+    view = Selected(
+        mailbox.id,
+        mailbox.name,
+        mailbox.uidvalidity,
+        uids,
+        mailbox.uidnext,
+        mailbox.highest_modseq,
+        read_only=read_only,
+    )
+    view.add_recent(*server.recent.claim(account_id, mailbox.id, first_recent, mailbox.uidnext, keep=read_only))
+    session.select(view)
+    _describe(session, mailbox, known)
+    return resync
+
+
+async def _known(tx: Tx, session: Session, mailbox: Mailbox) -> Known:
+    """The mailbox at its highest modseq: as the process knows it, brought up to date, or read."""
+    account_id = session.account_id
+    known = session.server.uid_lists.get(account_id, mailbox.id)
+    behind = mailbox.highest_modseq - known.modseq if known is not None else -1
+    if known is not None and behind == 0:
+        uids = known.uids
+        if known.unseen is not None:
+            return known
+    elif known is not None and 0 < behind <= _CATCH_UP:
+        after = known.uids[-1] + 1 if known.uids else 1
+        view = Selected(mailbox.id, "", 0, known.uids, after, known.modseq, read_only=True)
+        view.absorb(await changes.mailbox(tx, account_id, mailbox.id, known.modseq))
+        view.report(expunge=True)
+        uids = _below(view.uids, mailbox.uidnext)
+    else:
+        uids = _below(await fetch.uids(tx, account_id, mailbox.id), mailbox.uidnext)
+    unseen = await fetch.first_unseen(tx, account_id, mailbox.id) if mailbox.unseen else 0
+    keywords = await fetch.keywords(tx, account_id, mailbox.id)
+    return Known(mailbox.highest_modseq, uids, unseen, tuple(keywords))
+
+
+def _below(uids: array[int], uidnext: int) -> array[int]:
+    while uids and uids[-1] >= uidnext:
+        uids = uids[:-1]
+    return uids
+
+
+async def _first_recent(tx: Tx, session: Session, mailbox: Mailbox) -> int:
+    """Where \\Recent begins in a mailbox that this process has not seen selected: at the mail that came in its time."""
+    known = session.server.recent.known(session.account_id, mailbox.id)
+    if known is not None or session.rev2:
+        return known or mailbox.uidnext
+    lo = max(1, mailbox.uidnext - _RECENT_WINDOW)
+    rows = await fetch.rows(tx, session.account_id, mailbox.id, lo, mailbox.uidnext - 1, ("uid", "saved_at"))
+    return next((uid for uid, saved in rows if saved is not None and saved >= session.server.started), mailbox.uidnext)
+
+
+def _describe(session: Session, mailbox: Mailbox, known: Known) -> None:
+    view, rev2 = session.view, session.rev2
+    flags = [*SYSTEM_FLAGS, *(known.keywords or ())]
+    unseen = view.seq(known.unseen) if known.unseen else 0
+    lines = [
+        response.flags_line(flags),
+        response.exists_line(len(view.uids)),
+    ]
+    if not rev2:
+        lines.append(response.recent_line(view.count_recent()))
+        if unseen:
+            lines.append(
+                response.status_line(None, "OK", "First unseen message", response.code("UNSEEN", b"%d" % unseen))
+            )
+    permanent = b"()" if view.read_only else response.flag_list([*flags, "\\*"])
+    for name, value, words in (
+        ("PERMANENTFLAGS", permanent, "No flag can be changed" if view.read_only else "Flags that are kept"),
+        ("UIDVALIDITY", b"%d" % mailbox.uidvalidity, "UIDs are valid"),
+        ("UIDNEXT", b"%d" % mailbox.uidnext, "Next UID"),
+        ("HIGHESTMODSEQ", b"%d" % mailbox.highest_modseq, "Highest"),
+        ("MAILBOXID", response.object_id(f"F{mailbox.id}"), "Mailbox id"),
+    ):
+        lines.append(response.status_line(None, "OK", words, response.code(name, value)))
+    if rev2:
+        lines.append(response.list_line(mailbox.name, [], utf8=session.utf8))
+    session.send(b"".join(lines))
+
+
+def _resynchronise(session: Session, params: QresyncParams, found: changes.MailboxChanges) -> None:
+    """What the client missed since it was here last (RFC 7162 §3.2.5): VANISHED (EARLIER), then FETCH."""
+    view = session.view
+    vanished = NumSet.of(found.vanished)
+    if params.known_uids is not None:
+        vanished = vanished.intersect(params.known_uids.resolve(view.uidnext - 1))
+    if vanished:
+        session.send(response.vanished_line(vanished, earlier=True))
+    known = None if params.known_uids is None else params.known_uids.resolve(view.uidnext - 1)
+    rows = [(seq, row) for row in found.changed if (seq := view.seq(row[0])) and (known is None or row[0] in known)]
+    session.send(render.flag_lines(rows, view, uid=True, modseq=True))

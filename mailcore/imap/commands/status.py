@@ -1,0 +1,58 @@
+"""STATUS: a mailbox's numbers without opening it (RFC 9051 §6.3.11, RFC 7162, 8438, 8474, 7889)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import cast
+
+from mailcore import db
+from mailcore.imap.capabilities import Enabled
+from mailcore.imap.registry import LOGGED_IN, Done, command
+from mailcore.imap.session import Session
+from mailcore.store import mailboxes
+from mailcore.store.mailboxes import Mailbox
+from mailcore.wire.imap import response
+from mailcore.wire.imap.commands import Command, StatusArgs
+
+_ITEMS: Mapping[str, Callable[[Mailbox], int | str]] = {
+    "MESSAGES": lambda mailbox: mailbox.messages,
+    "UIDNEXT": lambda mailbox: mailbox.uidnext,
+    "UIDVALIDITY": lambda mailbox: mailbox.uidvalidity,
+    "UNSEEN": lambda mailbox: mailbox.unseen,
+    "DELETED": lambda mailbox: mailbox.deleted,
+    "SIZE": lambda mailbox: mailbox.bytes,
+    "HIGHESTMODSEQ": lambda mailbox: mailbox.highest_modseq,
+    "MAILBOXID": lambda mailbox: f"F{mailbox.id}",
+}
+
+
+@command("STATUS", state=LOGGED_IN)
+async def status(session: Session, command: Command) -> Done:
+    """Answer from the mailbox's counters, which are exact; no message is read."""
+    args = cast(StatusArgs, command.args)
+    note_items(session, args.items)
+    async with db.read() as tx:
+        mailbox = await mailboxes.by_name(tx, session.account_id, args.mailbox)
+    session.send(line(session, mailbox, args.items))
+    return Done("STATUS completed")
+
+
+def note_items(session: Session, items: Sequence[str]) -> None:
+    """Asking for HIGHESTMODSEQ enables CONDSTORE (RFC 7162 §3.1)."""
+    if "HIGHESTMODSEQ" in items:
+        session.enabled |= Enabled.CONDSTORE
+
+
+def line(session: Session, mailbox: Mailbox, items: Sequence[str]) -> bytes:
+    """* STATUS name (...)."""
+    values: dict[str, int | str | None] = {}
+    for item in items:
+        if item == "APPENDLIMIT":
+            values[item] = session.server.message_size
+        elif item == "RECENT":
+            known = session.server.recent.known(session.account_id, mailbox.id)
+            # Exact only where messages since the last SELECT still lie at the end, which is what \\Recent is about.
+            values[item] = 0 if known is None else min(mailbox.messages, max(0, mailbox.uidnext - known))
+        else:
+            values[item] = _ITEMS[item](mailbox)
+    return response.status_data_line(mailbox.name, values, utf8=session.utf8)

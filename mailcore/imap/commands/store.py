@@ -1,0 +1,61 @@
+"""STORE and UID STORE: change flags, conditionally if asked (RFC 9051 §6.4.6, RFC 7162 §3.1.3)."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from mailcore import db
+from mailcore.imap import render
+from mailcore.imap.capabilities import Enabled
+from mailcore.imap.commands.append import split_flags
+from mailcore.imap.errors import no
+from mailcore.imap.registry import SELECTED, Done, command
+from mailcore.imap.session import Session
+from mailcore.store import flags
+from mailcore.store.flags import Op
+from mailcore.wire.imap import response
+from mailcore.wire.imap.commands import Command, StoreArgs
+from mailcore.wire.imap.numset import NumSet
+
+_OPS: dict[str, Op] = {"replace": "=", "add": "+", "remove": "-"}
+
+
+@command("STORE", "UID STORE", state=SELECTED, uses_seqs=True, may_expunge=False)
+async def store(session: Session, command: Command) -> Done:
+    """Change flags of messages in one transaction; say the new ones unless the client wants silence."""
+    args = cast(StoreArgs, command.args)
+    view = session.view
+    if view.read_only:
+        raise no("The mailbox is open for reading only", "READ-ONLY")
+    bits, keywords = split_flags(args.flags)
+    if args.unchangedsince is not None:
+        session.enabled |= Enabled.CONDSTORE
+    uids = view.pick(view.slices(args.numbers, uid=command.uid))
+    if not uids:
+        return Done("STORE completed")
+    async with db.transaction() as tx:
+        stored = await flags.store(
+            tx, session.account_id, view.mailbox_id, uids, _OPS[args.action], bits, keywords, args.unchangedsince
+        )
+        view.note_own(stored.modseq)
+    _answer(session, command, args, stored)
+    if stored.modified:
+        failed = stored.modified if command.uid else [view.seq(uid) for uid in stored.modified]
+        return Done("Conditional STORE failed for some", response.code("MODIFIED", NumSet.of(failed).format()))
+    missing = len(uids) - len(stored.changed)
+    if missing and not command.uid:
+        raise no(f"{missing} of the messages have been expunged meanwhile", "EXPUNGEISSUED")
+    return Done("STORE completed")
+
+
+def _answer(session: Session, command: Command, args: StoreArgs, stored: flags.Stored) -> None:
+    condstore = bool(session.enabled & Enabled.CONDSTORE)
+    uid = command.uid or bool(session.enabled & Enabled.QRESYNC)
+    view = session.view
+    rows = [(seq, row) for row in stored.changed if (seq := view.seq(row[0]))]
+    if not args.silent:
+        session.send(render.flag_lines(rows, view, uid=uid, modseq=condstore))
+    elif condstore:
+        # The client must learn the new modseqs even when it wants no flags (RFC 7162 §3.1.3).
+        template = b"* %d FETCH (UID %d MODSEQ (%d))\r\n" if uid else b"* %d FETCH (MODSEQ (%d))\r\n"
+        session.send(b"".join(template % ((seq, row[0], row[1]) if uid else (seq, row[1])) for seq, row in rows))

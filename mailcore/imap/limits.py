@@ -1,0 +1,26 @@
+"""What one client may cost: times, counts and sizes of the IMAP server, by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds, counts and octets."""
+
+    login: float = 60.0  # from the connection to a successful login
+    idle: float = 1_800.0  # without a word from the client (RFC 9051 §5.4: at least 30 minutes)
+    stalled: float = 300.0  # that a client may leave our answers unread
+    shutdown: float = 5.0  # that a running command may take when the server stops
+    failures: int = 3  # failed logins on one connection
+    errors: int = 10  # commands in a row that were BAD before login
+    errors_logged_in: int = 50  # … and after it
+    connections: int = 20_000
+    per_address: int = 200  # connections before login of one client address
+    per_account: int = 100  # sessions
+    uploads: int = 128 * 1024 * 1024  # octets of appended messages in memory at a time, whole process
+    spool: int = 1024 * 1024  # an appended message beyond this waits in a file for its end
+    thread: int = 100 * 1024  # a message beyond this is parsed in a thread
+    output: int = 512 * 1024  # unsent octets at which a session stops producing
+    input: int = 64 * 1024  # unread octets at which a busy session stops reading

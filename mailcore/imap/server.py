@@ -1,0 +1,384 @@
+"""Connections: bytes in, bytes out, TLS, time limits and admission; everything said over them is in `session`.
+
+A connection keeps no reader, no timers and no buffers of its own while it is idle: one sweep looks after the deadlines
+of all of them, and the transport's objects are all that a quiet client costs beside its session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections import Counter
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import cast
+
+from mailcore.conf import conf
+from mailcore.errors import Code, MailError
+from mailcore.imap import commands
+from mailcore.imap.limits import Limits
+from mailcore.imap.selected import RecentMarks, UidLists
+from mailcore.imap.session import Session
+from mailcore.imap.upload import Budget
+from mailcore.store.ingest import Ingest
+from mailcore.wire.imap import response
+from mailcore.wire.imap.frames import Event, Framer
+from mailcore.wire.imap.limits import BEFORE_LOGIN, after_login
+
+log = logging.getLogger(__name__)
+
+SWEEP_SECONDS = 5.0
+commands.load()
+
+
+class Server:
+    """The IMAP listeners of one process and what their sessions share."""
+
+    def __init__(
+        self, ingest: Ingest, ssl_context: ssl.SSLContext | None, limits: Limits, hostname: str, message_size: int
+    ) -> None:
+        self.ingest = ingest
+        self.ssl_context = ssl_context
+        self.limits = limits
+        self.hostname = hostname
+        self.message_size = message_size
+        self.frames_after_login = after_login(message_size)
+        self.connections: set[Connection] = set()
+        self.strangers: Counter[str] = Counter()
+        self.sessions: Counter[int] = Counter()
+        self.recent = RecentMarks()
+        self.uid_lists = UidLists()
+        self.uploads = Budget(limits.uploads)
+        self.started = datetime.now(UTC)
+        self.closing = False
+        self._listeners: list[asyncio.Server] = []
+        self._sweeper: asyncio.Task[None] | None = None
+
+    async def listen(self, host: str, port: int | None, tls_port: int | None, *, reuse_port: bool = False) -> None:
+        """Open the listeners; None = not this one, 0 = any free port."""
+        loop = asyncio.get_running_loop()
+        for number, tls in ((port, None), (tls_port, self.ssl_context)):
+            if number is not None and (number == port or tls is not None):
+                self._listeners.append(
+                    await loop.create_server(
+                        lambda encrypted=tls is not None: Connection(self, encrypted),
+                        host,
+                        number,
+                        ssl=tls,
+                        ssl_handshake_timeout=30 if tls else None,
+                        backlog=1024,
+                        reuse_port=reuse_port or None,
+                    )
+                )
+        self._sweeper = loop.create_task(self._sweep())
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """The ports in use, in the order plain, TLS."""
+        return tuple(sock.getsockname()[1] for listener in self._listeners for sock in listener.sockets)
+
+    async def close(self) -> None:
+        """Stop listening, let running commands finish, say BYE to everyone and close."""
+        self.closing = True
+        for listener in self._listeners:
+            listener.close()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        tasks = [connection.task for connection in self.connections if connection.task is not None]
+        for connection in tuple(self.connections):
+            connection.wake()
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=self.limits.shutdown)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        for connection in tuple(self.connections):
+            connection.abort()
+        for listener in self._listeners:
+            await listener.wait_closed()
+
+    def admit(self, address: str) -> str | None:
+        """Why a new connection is refused, None if it is not."""
+        if self.closing:
+            return "The server is shutting down"
+        if len(self.connections) >= self.limits.connections:
+            return "Too many connections to this server, try again later"
+        if self.strangers[address] >= self.limits.per_address:
+            return "Too many connections from your address that have not logged in"
+        return None
+
+    def enter(self, account_id: int) -> None:
+        """Count a session of an account. Raises MailError(TOO_MANY)."""
+        if self.sessions[account_id] >= self.limits.per_account:
+            raise MailError(Code.TOO_MANY, "too many sessions of this account at once")
+        self.sessions[account_id] += 1
+
+    def leave(self, account_id: int) -> None:
+        """A session of an account has ended."""
+        self.sessions[account_id] -= 1
+        if not self.sessions[account_id]:
+            del self.sessions[account_id]
+
+    async def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            now = loop.time()
+            for connection in [one for one in self.connections if one.deadline < now]:
+                connection.expire()
+
+
+class Connection(asyncio.Protocol):
+    """One client's connection: a framer for its input, flow control for our output, and its session's task."""
+
+    __slots__ = (
+        "_drained",
+        "_flushing",
+        "_loop",
+        "_out",
+        "_peeked",
+        "_reading_paused",
+        "_waiter",
+        "closed",
+        "deadline",
+        "framer",
+        "remote",
+        "server",
+        "stranger",
+        "task",
+        "tls",
+        "transport",
+        "why",
+    )
+
+    def __init__(self, server: Server, tls: bool) -> None:
+        self.server = server
+        self.tls = tls
+        self.framer = Framer(BEFORE_LOGIN)
+        self.transport: asyncio.Transport | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.remote = ""
+        self.stranger = False
+        self.closed = False
+        self.why: str | None = None
+        """Words for a BYE that the sweep wants said."""
+        self.deadline = 0.0
+        self._loop = asyncio.get_running_loop()
+        self._waiter: asyncio.Future[None] | None = None
+        self._drained: asyncio.Future[None] | None = None
+        self._reading_paused = False
+        self._peeked: Event | None = None
+        self._out: list[bytes] = []
+        self._flushing = False
+
+    # -- the transport's calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(high=self.server.limits.output)
+        peer = transport.get_extra_info("peername")
+        self.remote = peer[0] if peer else ""
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            with suppress(OSError):  # a dead peer behind a NAT is found by the kernel
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        refusal = self.server.admit(self.remote)
+        if refusal is not None:
+            self.transport.write(response.status_line(None, "BYE", refusal, "LIMIT"))
+            self.transport.close()
+            self.closed = True
+            return
+        self.server.connections.add(self)
+        self.server.strangers[self.remote] += 1
+        self.stranger = True
+        self.deadline = self._loop.time() + self.server.limits.login
+        self.task = self._loop.create_task(Session(self).run())
+
+    def data_received(self, data: bytes) -> None:
+        if self._drained is None and not self.stranger:
+            self.deadline = self._loop.time() + self.server.limits.idle
+        self.framer.feed(data)
+        if self._waiter is not None:
+            self.wake()
+        elif self.framer.buffered > self.server.limits.input and not self._reading_paused:
+            self._reading_paused = True
+            cast(asyncio.Transport, self.transport).pause_reading()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.closed = True
+        self.server.connections.discard(self)
+        self.known()
+        self.wake()
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+
+    def pause_writing(self) -> None:
+        self._drained = self._loop.create_future()
+        self.deadline = self._loop.time() + self.server.limits.stalled
+
+    def resume_writing(self) -> None:
+        if self._drained is not None:
+            if not self._drained.done():
+                self._drained.set_result(None)
+            self._drained = None
+            self.deadline = self._loop.time() + self.server.limits.idle
+
+    # -- for the session
+
+    def known(self) -> None:
+        """The client has logged in (or left): it no longer counts as a stranger."""
+        if self.stranger:
+            self.stranger = False
+            self.server.strangers[self.remote] -= 1
+            if not self.server.strangers[self.remote]:
+                del self.server.strangers[self.remote]
+            self.deadline = self._loop.time() + self.server.limits.idle
+
+    def write(self, data: bytes) -> None:
+        """Queue bytes; they leave when the session next waits for something."""
+        self._out.append(data)
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self.flush)
+
+    def writelines(self, data: list[bytes]) -> None:
+        """Hand many pieces to the transport at once, without joining them, after what is queued."""
+        self.flush()
+        if not self.closed and self.transport is not None:
+            self.transport.writelines(data)
+
+    def flush(self) -> None:
+        """Hand what is queued to the transport."""
+        self._flushing = False
+        if self._out:
+            out, self._out = self._out, []
+            if not self.closed and self.transport is not None:
+                self.transport.write(out[0] if len(out) == 1 else b"".join(out))
+
+    async def drain(self) -> None:
+        """Wait until the client has read enough of our answers. Raises ConnectionResetError when it has left."""
+        self.flush()
+        if self._drained is not None:
+            await self._drained
+        if self.closed:
+            raise ConnectionResetError("the client has left")
+
+    async def next_event(self) -> Event | None:
+        """What the client sent next; None when it has left or shall leave."""
+        event, self._peeked = self._peeked, None
+        while event is None:
+            event = self.framer.next_event()
+            if event is None and not await self.wait():
+                return None
+        return event
+
+    def peek(self) -> Event | None:
+        """The next event if it is here already; `next_event` will return it."""
+        if self._peeked is None:
+            self._peeked = self.framer.next_event()
+        return self._peeked
+
+    async def wait(self) -> bool:
+        """Wait for more input or a `wake`; False when the session is to end."""
+        if self.closed or self.why or self.server.closing:
+            return False
+        if self._reading_paused:
+            self._reading_paused = False
+            cast(asyncio.Transport, self.transport).resume_reading()
+        self.flush()
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+        return not (self.closed or self.why or self.server.closing)
+
+    @property
+    def goodbye(self) -> str:
+        """Why `wait` said that the session is to end."""
+        if self.server.closing:
+            return "The server is shutting down, come back soon"
+        return self.why or "Goodbye"
+
+    def wake(self) -> None:
+        """Let a waiting session look around."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def start_tls(self, answer: bytes) -> None:
+        """Send `answer`, forget what else the client sent in clear, and start TLS. Raises ConnectionError, OSError."""
+        transport = cast(asyncio.Transport, self.transport)
+        self._peeked = None
+        # Nothing may be read between the answer and the handshake as if it were a command.
+        transport.pause_reading()
+        self.framer.clear()
+        self.flush()
+        transport.write(answer)
+        self.transport = cast(
+            asyncio.Transport,
+            await self._loop.start_tls(
+                transport,
+                self,
+                cast(ssl.SSLContext, self.server.ssl_context),
+                server_side=True,
+                ssl_handshake_timeout=30,
+            ),
+        )
+        self.transport.set_write_buffer_limits(high=self.server.limits.output)
+        self.framer.clear()
+        self._reading_paused = False
+        self.tls = True
+
+    def expire(self) -> None:
+        """The deadline has passed."""
+        if self._drained is not None or self.why is not None:
+            self.abort()
+            return
+        self.why = "You did not log in in time" if self.stranger else "You have been idle for too long"
+        self.deadline = self._loop.time() + self.server.limits.shutdown
+        if self._waiter is None:
+            # A command is running, or a literal is late: give it the grace period, then cut.
+            return
+        self.wake()
+
+    def close(self) -> None:
+        """Send what is queued and close."""
+        self.flush()
+        if self.transport is not None and not self.closed:
+            self.transport.close()
+            # A client that does not read the rest must not keep the transport for ever.
+            self.deadline = self._loop.time() + self.server.limits.shutdown
+            self.why = self.why or "closing"
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        if self.transport is not None:
+            self.transport.abort()
+
+
+async def start(
+    host: str,
+    port: int | None,
+    tls_port: int | None,
+    ssl_context: ssl.SSLContext | None,
+    *,
+    ingest: Ingest,
+    limits: Limits | None = None,
+    hostname: str | None = None,
+    message_size: int | None = None,
+    reuse_port: bool = False,
+) -> Server:
+    """Listen for IMAP on `port` (STARTTLS) and `tls_port` (TLS); None = not there, 0 = any free one.
+
+    The pool of `db` must be open and `wake` running. `close()` of the result says BYE and closes everything.
+    """
+    server = Server(
+        ingest, ssl_context, limits or Limits(), hostname or conf.hostname, message_size or conf.message_size
+    )
+    await server.listen(host, port, tls_port, reuse_port=reuse_port)
+    return server

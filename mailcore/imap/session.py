@@ -1,0 +1,358 @@
+"""One client's session: its state, the order of things around each command, and what the client is told unasked."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from mailcore import db, wake
+from mailcore.conf import conf
+from mailcore.errors import Code, MailError
+from mailcore.imap import capabilities, errors, render
+from mailcore.imap.capabilities import Enabled
+from mailcore.imap.commands import append
+from mailcore.imap.errors import Refused
+from mailcore.imap.registry import COMMANDS, Spec, State
+from mailcore.imap.selected import Known, Selected
+from mailcore.imap.upload import Upload
+from mailcore.store import changes as store_changes
+from mailcore.wake import Change
+from mailcore.wire.imap import parse, response
+from mailcore.wire.imap.errors import ImapSyntaxError
+from mailcore.wire.imap.frames import Continue, Event, Frame, LiteralData, LiteralOffer, Rejected
+from mailcore.wire.imap.numset import NumSet
+
+if TYPE_CHECKING:
+    from mailcore.auth.login import Identity
+    from mailcore.imap.server import Connection, Server
+
+log = logging.getLogger(__name__)
+
+
+class Gone(Exception):
+    """The session cannot go on: `text` is said in a BYE, after `answer` to the running command if there is one."""
+
+    def __init__(self, text: str, *, answer: MailError | None = None) -> None:
+        super().__init__(text)
+        self.text = text
+        self.answer = answer
+
+
+class Session:
+    """What a connection is about; handlers read and change it."""
+
+    __slots__ = (
+        "_unsubscribe",
+        "connection",
+        "enabled",
+        "errors",
+        "failures",
+        "heard",
+        "identity",
+        "idling",
+        "selected",
+        "server",
+        "state",
+        "tag",
+        "upload",
+    )
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.server: Server = connection.server
+        self.state = State.NOT_AUTHENTICATED
+        self.identity: Identity | None = None
+        self.enabled = Enabled(0)
+        self.selected: Selected | None = None
+        self.idling = False
+        self.heard = False
+        self.failures = 0
+        self.errors = 0
+        self.tag = ""
+        self.upload: Upload | None = None
+        self._unsubscribe: Callable[[], None] | None = None
+
+    # -- life
+
+    async def run(self) -> None:
+        """Serve the connection until it ends; never raises."""
+        connection = self.connection
+        try:
+            greeting = response.capability_code(self.capabilities())
+            self.send(response.status_line(None, "OK", f"{self.server.hostname} Mailstead ready", greeting))
+            while self.state is not State.LOGOUT and (event := await connection.next_event()) is not None:
+                await self._handle(event)
+                await connection.drain()
+            if self.state is not State.LOGOUT:
+                raise Gone(connection.goodbye)
+        except Gone as gone:
+            self.send(response.status_line(None, "BYE", gone.text))
+        except ConnectionError:
+            pass
+        except Exception:
+            log.exception("an IMAP session of %s broke", connection.remote)
+            self.send(response.status_line(None, "BYE", "Internal error", "SERVERBUG"))
+        finally:
+            self.deselect()
+            if self.upload is not None:
+                self.upload.close()
+            if self.identity is not None:
+                self.server.leave(self.identity.account_id)
+            connection.close()
+
+    async def _handle(self, event: Event) -> None:
+        match event:
+            case Frame():
+                self.tag = event.tag
+                await self._execute(event)
+                self._forget_upload()
+            case Continue():
+                self.send(response.continuation_line("OK"))
+            case LiteralOffer():
+                self.tag = event.tag
+                await self._offer(event)
+            case LiteralData():
+                self._store(event)
+            case Rejected():
+                self._forget_upload()
+                self.send(response.status_line(event.tag, event.status, event.text, event.code))
+                if event.fatal:
+                    raise Gone("Your input cannot be followed any more")
+                self._count_error(event.status)
+
+    async def _execute(self, frame: Frame) -> None:
+        """Run one command and send its tagged answer, with what the client is told unasked before it."""
+        name = parse.command_name(frame)
+        spec = COMMANDS.get(name)
+        try:
+            if spec is not None:
+                self._check_state(spec)
+            command = parse.parse_command(frame, utf8=self.utf8)
+            if spec is None:
+                raise errors.bad(f"{name} is not supported here")
+            done = await spec.run(self, command)
+            if done is not None:
+                await self._refresh_after(spec)
+                self.errors = 0
+                self.send(response.status_line(frame.tag, "OK", done.text, done.code))
+        except (Refused, MailError, ImapSyntaxError) as error:
+            refused = self._refuse(name, error)
+            if spec is not None and refused.status == "NO":
+                await self._refresh_after(spec)
+            self.send(response.status_line(frame.tag, refused.status, refused.text, refused.code))
+            self._count_error(refused.status)
+        except Gone as gone:
+            if gone.answer is not None:
+                refused = self._refuse(name, gone.answer)
+                self.send(response.status_line(frame.tag, refused.status, refused.text, refused.code))
+            raise
+        except ConnectionError:
+            raise
+        except Exception:
+            log.exception("%s failed for %s", name, self.who)
+            self.send(response.status_line(frame.tag, "NO", "Internal error; it has been logged", "SERVERBUG"))
+
+    def _refuse(self, name: str, error: Refused | MailError | ImapSyntaxError) -> Refused:
+        if isinstance(error, MailError) and error.private:
+            log.warning("%s for %s: %s (%s)", name, self.who, error.text, error.private)
+        return errors.refusal(error)
+
+    def _check_state(self, spec: Spec) -> None:
+        if spec.state & self.state:
+            return
+        if self.state is State.NOT_AUTHENTICATED:
+            raise errors.bad(f"{spec.name} is not possible yet: log in first")
+        if spec.state & State.NOT_AUTHENTICATED:
+            raise errors.bad(f"{spec.name} is not possible any more: you are logged in")
+        raise errors.bad(f"{spec.name} needs a mailbox: SELECT one first")
+
+    def _count_error(self, status: str) -> None:
+        if status != "BAD":
+            return
+        self.errors += 1
+        limits = self.server.limits
+        if self.errors >= (limits.errors if self.identity is None else limits.errors_logged_in):
+            raise Gone("Too many errors")
+
+    async def _offer(self, offer: LiteralOffer) -> None:
+        """Decide about a message that the client wants to send."""
+        framer = self.connection.framer
+        try:
+            await append.check(self, parse.parse_append_head(offer.pieces, utf8=self.utf8), offer.size)
+        except (Refused, MailError, ImapSyntaxError) as error:
+            refused = errors.refusal(error)
+            code = refused.code.decode() if isinstance(refused.code, bytes) else refused.code
+            framer.refuse(refused.text, status=refused.status, code=code)
+            return
+        if offer.size <= framer.limits.literal:
+            framer.accept_in_memory()
+            return
+        if self.upload is None:
+            self.upload = Upload(self.server.limits.spool)
+        self.upload.begin()
+        framer.accept_stream()
+
+    def _store(self, event: LiteralData) -> None:
+        if self.upload is not None:
+            try:
+                self.upload.add(event.data)
+            except OSError as error:
+                log.error("an uploaded message cannot be kept: %s", error)
+                self._forget_upload()
+                if not event.last:
+                    self.connection.framer.refuse("There is no room for the message now", code="UNAVAILABLE")
+
+    def _forget_upload(self) -> None:
+        if self.upload is not None:
+            self.upload.close()
+            self.upload = None
+
+    # -- what handlers use
+
+    @property
+    def account_id(self) -> int:
+        """The account of the client, who has logged in."""
+        assert self.identity is not None
+        return self.identity.account_id
+
+    @property
+    def view(self) -> Selected:
+        """The selected mailbox; only in the selected state."""
+        assert self.selected is not None
+        return self.selected
+
+    @property
+    def who(self) -> str:
+        """For the log."""
+        return self.identity.address if self.identity is not None else self.connection.remote
+
+    @property
+    def utf8(self) -> bool:
+        """Mailbox names travel as UTF-8."""
+        return bool(self.enabled & Enabled.IMAP4REV2)
+
+    @property
+    def rev2(self) -> bool:
+        """The client enabled IMAP4rev2: no RECENT, ESEARCH instead of SEARCH, LIST in SELECT."""
+        return bool(self.enabled & Enabled.IMAP4REV2)
+
+    def send(self, data: bytes) -> None:
+        """Queue whole lines."""
+        self.connection.write(data)
+
+    def capabilities(self) -> list[str]:
+        """What the client may use now."""
+        if self.identity is not None:
+            return capabilities.after_login(self.server.message_size)
+        tls = self.connection.tls
+        can = self.server.ssl_context is not None and not tls
+        return capabilities.before_login(can_start_tls=can, may_log_in=self.may_log_in())
+
+    def may_log_in(self) -> bool:
+        """Whether a password may cross this connection (MAILSTEAD_PLAINTEXT_AUTH)."""
+        if self.connection.tls or conf.plaintext_auth == "always":
+            return True
+        if conf.plaintext_auth == "never":
+            return False
+        try:
+            return ipaddress.ip_address(self.connection.remote).is_loopback
+        except ValueError:
+            return False
+
+    def listen(self) -> None:
+        """From now on, hear of every change in the account; `heard` says whether there was one."""
+        self.heard = False
+        if self._unsubscribe is None:
+            self._unsubscribe = wake.subscribe(self.account_id, self._changed)
+
+    def select(self, selected: Selected) -> None:
+        """Enter the selected state with a view that was made since `listen`."""
+        selected.dirty = self.heard
+        self.selected = selected
+        self.state = State.SELECTED
+
+    def deselect(self) -> None:
+        """Leave the selected state."""
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+            self._unsubscribe = None
+        self.selected = None
+        if self.state is State.SELECTED:
+            self.state = State.AUTHENTICATED
+
+    def _changed(self, changes: tuple[Change, ...]) -> None:
+        """The listener of wake: called in the event loop after a commit; must be quick."""
+        self.heard = True
+        view = self.selected
+        if view is None:
+            return
+        if changes and not any(c.mailbox_id == view.mailbox_id and c.modseq not in view.own for c in changes):
+            return
+        view.dirty = True
+        if self.idling:
+            self.connection.wake()
+
+    # -- what the client is told unasked
+
+    async def _refresh_after(self, spec: Spec) -> None:
+        view = self.selected
+        if view is None:
+            return
+        if spec.refresh:
+            view.dirty = True
+        await self.refresh(expunge=spec.may_expunge and not self._next_uses_seqs())
+
+    def _next_uses_seqs(self) -> bool:
+        """The client sent another command with sequence numbers already: none may shift before it has run."""
+        event = self.connection.peek()
+        if isinstance(event, Frame):
+            spec = COMMANDS.get(parse.command_name(event))
+            return spec is not None and spec.uses_seqs
+        return False
+
+    async def refresh(self, *, expunge: bool) -> None:
+        """Ask the store what is new in the selected mailbox, if anything may be, and tell the client."""
+        view = self.view
+        if view.dirty:
+            view.dirty = False
+            try:
+                async with db.read() as tx:
+                    found = await store_changes.mailbox(tx, self.account_id, view.mailbox_id, view.modseq)
+            except MailError as error:
+                if error.code is Code.NOT_FOUND:
+                    raise Gone("The selected mailbox has been deleted") from None
+                view.dirty = True
+                log.warning("no update for %s: %s", self.who, error.private or error.text)
+            else:
+                view.absorb(found)
+        if not view.quiet:
+            self.tell(expunge=expunge)
+
+    def tell(self, *, expunge: bool) -> None:
+        """Tell the client what the view has gathered."""
+        view = self.view
+        report = view.report(expunge=expunge)
+        if report.vanished:
+            if self.enabled & Enabled.QRESYNC:
+                self.send(response.vanished_line(NumSet.of(report.vanished)))
+            else:
+                self.send(b"".join(map(response.expunge_line, report.expunged)))
+        if report.exists is not None:
+            self.send(response.exists_line(report.exists))
+            self._claim_recent()
+        if report.flags:
+            self.send(render.flag_lines(report.flags, view, uid=True, modseq=bool(self.enabled & Enabled.CONDSTORE)))
+        if not view.gone:
+            known = Known(view.modseq, view.uids)
+            view.uids = self.server.uid_lists.share(self.account_id, view.mailbox_id, known)
+
+    def _claim_recent(self) -> None:
+        view = self.view
+        if self.rev2:
+            return
+        view.add_recent(
+            *self.server.recent.claim(self.account_id, view.mailbox_id, view.uidnext, view.uidnext, keep=view.read_only)
+        )
+        self.send(response.recent_line(view.count_recent()))
