@@ -21,6 +21,7 @@ MAX_QUOTED = 1_024
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _ATOM = re.compile(rb'[^\x00-\x20\x7f-\xff(){%*"\\\]]+')
+_TAG = re.compile(rb'[^\x00-\x20\x7f-\xff(){%*"\\+]+')
 _FLAG = re.compile(rb'\\?[^\x00-\x20\x7f-\xff(){%*"\\\]]+|\\\*')
 _QUOTABLE = re.compile(rb"[^\x00\r\n\x80-\xff]*")
 _ESCAPED = re.compile(rb'["\\]')
@@ -163,7 +164,10 @@ def status_line(tag: str | None, status: str, words: str, code: bytes | str | No
     """`tag OK [code] words` CRLF; tag None is `*`; status is OK, NO, BAD, PREAUTH or BYE. ValueError when unsafe."""
     if status not in _STATUSES:
         raise ValueError("not a status")
-    head = (b"*" if tag is None else atom(tag)) + b" " + status.encode() + b" "
+    octets = b"*" if tag is None else _octets(tag)
+    if tag is not None and not _TAG.fullmatch(octets):
+        raise ValueError("not a tag")
+    head = octets + b" " + status.encode() + b" "
     if code is not None:
         head += b"[%b] " % _checked_code(_octets(code))
     return head + text(words) + CRLF

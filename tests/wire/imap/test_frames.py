@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from mailcore.wire.imap import response
 from mailcore.wire.imap.limits import BEFORE_LOGIN, after_login
 from tests.wire.imap.driving import (
     ROOMY,
@@ -247,6 +248,12 @@ def test_skipping_has_an_end_too(data: bytes) -> None:
     assert len(events) == 1 and isinstance(events[0], Rejected) and events[0].fatal
 
 
+def test_what_was_skipped_before_does_not_count() -> None:
+    events = both((b"a SEARCH TEXT {90+}\r\n" + b"x" * 90 + b"\r\n") * 3 + b"z NOOP\r\n", TIGHT)
+    assert [type(event).__name__ for event in events] == ["Rejected"] * 3 + ["Frame"]
+    assert not any(event.fatal for event in events[:3])
+
+
 def test_raw_lines() -> None:
     data = b"a IDLE\r\nDONE\r\nb AUTHENTICATE\r\n{5}\r\nc IDLE\r\nmuch too long a line\r\nd IDLE\r\nDONE\nz NOOP\r\n"
     assert both(data) == [
@@ -393,7 +400,17 @@ def test_a_tail_does_not_change_what_came_before(data: bytes, tail: bytes) -> No
 @settings(max_examples=300)
 @given(st.binary(max_size=300))
 def test_no_bytes_raise_or_hang(data: bytes) -> None:
-    events_of([data], TIGHT, by_size)
+    for event in events_of([data], TIGHT, by_size):
+        if isinstance(event, Frame):
+            assert response.status_line(event.tag, "OK", "done") == event.tag.encode() + b" OK done\r\n"
+        elif isinstance(event, Rejected):
+            response.status_line(event.tag, event.status, event.text, event.code)
+
+
+@given(st.integers(0, 255))
+def test_every_tag_that_is_taken_can_be_answered(octet: int) -> None:
+    (event,) = events_of([b"a" + bytes((octet,)) + b"b NOOP\r\n"])[:1]
+    assert response.status_line(event.tag, "BAD", "x").endswith(b" BAD x\r\n")
 
 
 def test_text_octets_of_one_command_are_limited_over_all_its_lines() -> None:

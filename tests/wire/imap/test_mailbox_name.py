@@ -8,6 +8,7 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from imapclient import imap_utf7
 
 from mailcore.wire.imap.errors import ImapSyntaxError
 from mailcore.wire.imap.mailbox_name import (
@@ -63,6 +64,11 @@ def test_utf7_round_trip(name: str) -> None:
     coded = encode_utf7(name)
     assert coded.isascii()
     assert decode_utf7(coded) == name
+
+
+@given(names)
+def test_imapclient_spells_names_like_we_do(name: str) -> None:
+    assert imap_utf7.encode(name) == encode_utf7(name)
 
 
 @given(st.binary(max_size=20) | st.text("&-,AZaz019+/ ", max_size=12).map(str.encode))

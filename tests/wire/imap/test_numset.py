@@ -14,7 +14,8 @@ from mailcore.wire.imap.limits import MAX_SET_RANGES
 from mailcore.wire.imap.numset import MAX_NUMBER, STAR, NumSet, SequenceSet, parse_numset, parse_sequence_set
 
 small = st.sets(st.integers(1, 60))
-pairs = st.lists(st.tuples(st.integers(1, 60), st.integers(1, 60)), max_size=8)
+narrow = st.builds(lambda first, more: (first, first + more), st.integers(1, 60), st.integers(0, 3))
+pairs = st.lists(narrow | st.tuples(st.integers(1, 60), st.integers(1, 60)), max_size=8)
 
 
 def expand(ranges: list[tuple[int, int]]) -> set[int]:
@@ -130,6 +131,10 @@ def test_ranges_are_normal(ranges: list[tuple[int, int]]) -> None:
     assert set(found) == expand(ranges)
     assert all(a <= b for a, b in found.ranges)
     assert all(left[1] + 1 < right[0] for left, right in zip(found.ranges, found.ranges[1:], strict=False))
+
+
+def test_one_hole_may_cut_two_ranges() -> None:
+    assert parse_numset(b"1:3,5:7,9").subtract(parse_numset(b"2:6")).format() == b"1,7,9"
 
 
 @given(pairs, pairs)

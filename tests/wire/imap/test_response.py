@@ -105,10 +105,14 @@ def test_status_lines() -> None:
         lambda: response.status_line("a b", "OK", "x"),
         lambda: response.status_line("a\r\nb", "OK", "x"),
         lambda: response.status_line("", "OK", "x"),
+        lambda: response.status_line("*", "OK", "x"),
+        lambda: response.status_line("+", "OK", "x"),
         lambda: response.status_line("a", "MAYBE", "x"),
         lambda: response.status_line("a", "OK", "x", "CODE] OK\r\n*"),
         lambda: response.status_line("a", "OK", "x", b""),
+        lambda: response.status_line("a", "OK", "x", "CODE] x"),
         lambda: response.code("X]", b"1"),
+        lambda: response.code("X", b"a]b"),
         lambda: response.code("X", b"a\r\nb"),
         lambda: response.quoted("a\r\nb"),
         lambda: response.quoted("a\0b"),
@@ -135,6 +139,7 @@ def test_what_cannot_be_written_is_our_error(call: Callable[[], bytes]) -> None:
 @pytest.mark.parametrize(
     ("line", "wanted"),
     [
+        (response.status_line("a]b", "OK", "x"), b"a]b OK x\r\n"),
         (response.continuation_line(), b"+ OK\r\n"),
         (response.continuation_line("Ready\r\nx"), b"+ Ready x\r\n"),
         (response.continuation_line(b""), b"+ \r\n"),
