@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypedDict
 
 from django.db import IntegrityError, transaction
 from django.db.models import Count, Q, QuerySet
@@ -27,8 +28,17 @@ from accounts.addresses import (
 from accounts.errors import AddressError, PeopleError
 from accounts.models import Account, Address, AliasTarget, AppPassword, Domain
 
+if TYPE_CHECKING:
+    from django_stubs_ext import WithAnnotations
+
+    class _Counts(TypedDict):
+        account_count: int
+        alias_count: int
+
+    CountedDomain = WithAnnotations[Domain, _Counts]
+
 MAX_ALIAS_TARGETS = 1000
-MAX_ALIAS_DEPTH = 10
+MAX_ALIAS_DEPTH = 9  # aliases in a row; delivery follows no more
 MAX_NAME = 200
 MAX_LABEL = 100
 
@@ -53,7 +63,7 @@ def get_domain(name: str) -> Domain:
         raise PeopleError(f"Domain {wanted} is not hosted here: add it with `manage.py domain add {wanted}`.") from None
 
 
-def list_domains() -> QuerySet[Domain]:
+def list_domains() -> QuerySet[CountedDomain]:
     """All domains by name, each with `account_count` and `alias_count`."""
     return Domain.objects.annotate(
         account_count=Count("accounts", distinct=True),
@@ -179,6 +189,17 @@ def list_aliases(address: str | None = None) -> list[Alias]:
         rows = rows.filter(**_key(_normalised(address)))
     elif address is not None:
         rows = rows.filter(domain=get_domain(address))
+    return _aliases(rows)
+
+
+def list_aliases_to(address: str) -> list[Alias]:
+    """The aliases that lead to an address directly."""
+    target = _canonical_target(address)
+    rows = Address.objects.filter(id__in=AliasTarget.objects.filter(address=target).values("alias_id"))
+    return _aliases(rows.select_related("domain").prefetch_related("targets"))
+
+
+def _aliases(rows: QuerySet[Address]) -> list[Alias]:
     return [
         Alias(str(row), tuple(sorted(target.address for target in row.targets.all())))
         for row in rows.order_by("domain__name", "local_part")
@@ -368,7 +389,7 @@ def _refuse_loop(alias: str, target: str) -> None:
         if not following:
             return
         level = following
-    raise PeopleError(f"Alias {alias} would lead through more than {MAX_ALIAS_DEPTH} aliases.")
+    raise PeopleError(f"Alias {alias} would lead through more than {MAX_ALIAS_DEPTH} aliases in a row.")
 
 
 def _count(number: int, one: str, many: str | None = None) -> str:

@@ -1,0 +1,44 @@
+"""`manage.py alias`: addresses that lead to others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from accounts import people
+from mailcore.management import base
+
+
+class Command(base.Command):
+    help = "Add, list and remove aliases; `*@domain` is the domain's catch-all."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        verb = self.subcommands(parser)
+        add = verb("add", "Let an address lead to others, here or elsewhere; an alias that exists gets more targets.")
+        add.add_argument("address")
+        add.add_argument("target", nargs="+")
+        listing = verb("list", "List aliases.")
+        listing.add_argument("address", nargs="?", help="only this alias, or this domain's")
+        listing.add_argument("--json", action="store_true")
+        remove = verb("remove", "Remove an alias, or only the targets named.")
+        remove.add_argument("address")
+        remove.add_argument("target", nargs="*")
+
+    def add(self, options: dict[str, Any]) -> None:
+        alias = people.add_alias(options["address"], options["target"])
+        self.stdout.write(f"Alias {alias.address} leads to {', '.join(alias.targets)}.")
+
+    def list(self, options: dict[str, Any]) -> None:
+        rows = [{"address": each.address, "targets": each.targets} for each in people.list_aliases(options["address"])]
+        if options["json"]:
+            self.show_json(rows)
+        else:
+            self.show_rows(rows, "No aliases: `manage.py alias add ADDRESS TARGET`.")
+
+    def remove(self, options: dict[str, Any]) -> None:
+        people.remove_alias(options["address"], options["target"])
+        left = people.list_aliases(options["address"])
+        self.stdout.write(
+            f"Alias {left[0].address} leads to {', '.join(left[0].targets)}." if left else "Alias removed."
+        )

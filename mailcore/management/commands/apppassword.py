@@ -1,0 +1,48 @@
+"""`manage.py apppassword`: a password of its own for each mail program."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from accounts import people
+from mailcore.management import base
+
+
+class Command(base.Command):
+    help = "Add, list and remove app passwords."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        verb = self.subcommands(parser)
+        add = verb("add", "Make an app password and print it, once.")
+        add.add_argument("address")
+        add.add_argument("--label", default="", help="what it is for, such as: phone")
+        listing = verb("list", "List an account's app passwords (not the secrets, which nobody keeps).")
+        listing.add_argument("address")
+        listing.add_argument("--json", action="store_true")
+        remove = verb("remove", "Remove an app password; programs using it are refused from their next login on.")
+        remove.add_argument("address")
+        which = remove.add_mutually_exclusive_group(required=True)
+        which.add_argument("--label")
+        which.add_argument("--number", type=int, help="as `list` shows it")
+
+    def add(self, options: dict[str, Any]) -> None:
+        account = people.get_account(options["address"])
+        self.stdout.write(people.add_app_password(account, options["label"]))
+        self.stderr.write(f"For {account.address}; it cannot be shown again. Hyphens and capitals do not matter.")
+
+    def list(self, options: dict[str, Any]) -> None:
+        rows = [
+            {"number": row.pk, "label": row.label, "created_at": row.created_at, "last_used_at": row.last_used_at}
+            for row in people.list_app_passwords(people.get_account(options["address"]))
+        ]
+        if options["json"]:
+            self.show_json(rows)
+        else:
+            self.show_rows(rows, "No app passwords: `manage.py apppassword add ADDRESS`.")
+
+    def remove(self, options: dict[str, Any]) -> None:
+        account = people.get_account(options["address"])
+        people.remove_app_password(account, label=options["label"], number=options["number"])
+        self.stdout.write("App password removed.")

@@ -1,0 +1,230 @@
+"""The commands `domain`, `account`, `alias` and `apppassword`: what they do, print and refuse."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from accounts import passwords, people
+from accounts.models import Account, Domain
+from mailcore import db, provision
+from mailcore.management import base
+from mailcore.store import mailboxes, quota
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*arguments: str) -> str:
+    """A command's standard output."""
+    out = io.StringIO()
+    call_command(*arguments, stdout=out, stderr=io.StringIO())
+    return out.getvalue()
+
+
+def refused(*arguments: str) -> str:
+    with pytest.raises(CommandError) as error:
+        run(*arguments)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.fixture
+def example(db: None) -> None:
+    run("domain", "add", "example.org")
+
+
+@pytest.mark.django_db
+def test_a_domain_is_added_listed_shown_with_its_dns_records_and_removed() -> None:
+    assert "manage.py domain add" in run("domain", "list")
+    assert "Domain example.org added." in run("domain", "add", "Example.ORG")
+    assert json.loads(run("domain", "list", "--json")) == [
+        {"name": "example.org", "active": True, "accounts": 0, "aliases": 0}
+    ]
+    shown = json.loads(run("domain", "show", "example.org", "--json"))
+    records = {(each["name"], each["type"]): each["value"] for each in shown["records"]}
+    assert records["example.org", "MX"] == "10 mx.example.test."
+    assert records["example.org", "TXT"].startswith("v=spf1 ")
+    assert records["_dmarc.example.org", "TXT"].startswith("v=DMARC1; ")
+    keys = [value for (name, _), value in records.items() if name.endswith("._domainkey.example.org")]
+    assert {value.split(";")[1].strip() for value in keys} == {"k=rsa", "k=ed25519"}
+    text = run("domain", "show", "example.org")
+    assert "example.org. IN MX 10 mx.example.test." in text and max(map(len, text.split('"'))) <= 255
+    run("domain", "remove", "example.org")
+    assert not Domain.objects.exists()
+
+
+def test_an_account_comes_with_mailboxes_quota_and_a_generated_password(example: None) -> None:
+    printed = run("account", "add", "Alice@example.org", "--name", "Alice", "--quota", "5G")
+    assert "Account alice@example.org added." in printed
+    password = printed.split("Password: ")[1].strip()
+    alice = Account.objects.get()
+    assert passwords.verify(password, alice.password)
+    with db.django_transaction() as tx:
+        names = {box.name for box in db.run_sync(mailboxes.all(tx, alice.pk))}
+        assert db.run_sync(quota.get(tx, alice.pk)).limit == 5 << 30
+    assert names == {"INBOX", "Drafts", "Sent", "Archive", "Junk", "Trash"}
+
+
+def test_a_given_password_is_not_repeated_and_a_weak_one_is_remarked_upon(example: None) -> None:
+    out, err = io.StringIO(), io.StringIO()
+    call_command("account", "add", "alice@example.org", "--password", "secret", stdout=out, stderr=err)
+    assert "secret" not in out.getvalue() + err.getvalue()
+    assert "weak" in err.getvalue()
+    assert Account.objects.get().check_password("secret")
+
+
+def test_a_password_comes_from_standard_input(example: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("correct horse \nsecond line\n"))
+    run("account", "add", "alice@example.org", "--password-stdin")
+    assert Account.objects.get().check_password("correct horse ")
+
+
+def test_an_account_is_listed_shown_disabled_enabled_and_removed_with_its_mail(example: None) -> None:
+    run("account", "add", "alice@example.org", "--admin")
+    run("account", "add", "bob@example.org", "--password", "battery staple")
+    run("alias", "add", "sales@example.org", "bob@example.org")
+    listed = json.loads(run("account", "list", "--json"))
+    assert [(row["address"], row["admin"], row["active"]) for row in listed] == [
+        ("alice@example.org", True, True),
+        ("bob@example.org", False, True),
+    ]
+    assert json.loads(run("account", "list", "--domain", "example.org", "--json")) == listed
+    run("account", "disable", "bob@example.org")
+    shown = json.loads(run("account", "show", "BOB@example.org", "--json"))
+    assert shown["active"] is False and shown["aliases"] == ["sales@example.org"] and shown["messages"] == 0
+    assert shown["two_factor"] is False and shown["quota_bytes"] is None and shown["has_password"] is True
+    run("account", "enable", "bob@example.org")
+    assert "no limit" in run("account", "show", "bob@example.org")
+    bob = people.get_account("bob@example.org").pk
+    assert "sales@example.org" in run("account", "remove", "bob@example.org")
+    with db.django_transaction() as tx:
+        assert db.run_sync(mailboxes.all(tx, bob)) == []
+
+
+def test_a_password_is_changed(example: None) -> None:
+    run("account", "add", "alice@example.org", "--password", "correct horse")
+    new = run("account", "passwd", "alice@example.org", "--generate").split("Password: ")[1].strip()
+    assert Account.objects.get().check_password(new)
+    run("account", "passwd", "alice@example.org", "--password", "battery staple")
+    assert Account.objects.get().check_password("battery staple")
+
+
+def test_aliases_and_app_passwords_have_their_commands(example: None) -> None:
+    run("account", "add", "alice@example.org")
+    run("account", "add", "bob@example.org")
+    run("alias", "add", "sales@example.org", "alice@example.org", "out@elsewhere.example")
+    assert json.loads(run("alias", "list", "--json")) == [
+        {"address": "sales@example.org", "targets": ["alice@example.org", "out@elsewhere.example"]}
+    ]
+    assert "leads to alice@example.org." in run("alias", "remove", "sales@example.org", "out@elsewhere.example")
+    run("alias", "remove", "sales@example.org")
+    assert "No aliases" in run("alias", "list")
+    secret = run("apppassword", "add", "alice@example.org", "--label", "phone").strip()
+    assert len(secret.split("-")) == 7
+    rows = json.loads(run("apppassword", "list", "alice@example.org", "--json"))
+    assert [(row["label"], row["last_used_at"]) for row in rows] == [("phone", None)]
+    assert secret not in run("apppassword", "list", "alice@example.org")
+    run("apppassword", "remove", "alice@example.org", "--number", str(rows[0]["number"]))
+    assert json.loads(run("apppassword", "list", "alice@example.org", "--json")) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["domain", "add", "example.org"], "hosted here already"),
+        (["domain", "show", "example.net"], "manage.py domain add example.net"),
+        (["domain", "remove", "example.org"], "still has 1 account"),
+        (["account", "add", "x@example.net"], "manage.py domain add example.net"),
+        (["account", "add", "alice@example.org"], "already"),
+        (["account", "add", "bob@example.org", "--password", ""], "empty"),
+        (["account", "show", "ghost@example.org"], "There is no account"),
+        (["account", "passwd", "ghost@example.org", "--generate"], "There is no account"),
+        (["account", "remove", "ghost@example.org"], "There is no account"),
+        (["alias", "add", "alice@example.org", "x@y.example"], "There is an account"),
+        (["alias", "remove", "ghost@example.org"], "There is no alias"),
+        (["apppassword", "add", "ghost@example.org"], "There is no account"),
+        (["apppassword", "remove", "alice@example.org", "--label", "x"], "no app password"),
+    ],
+)
+def test_what_cannot_be_done_is_one_clear_line(example: None, arguments: list[str], why: str) -> None:
+    run("account", "add", "alice@example.org")
+    assert why in refused(*arguments)
+
+
+@pytest.mark.django_db
+def test_an_account_without_mailboxes_is_never_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    run("domain", "add", "example.org")
+
+    async def broken(*_: Any) -> None:
+        raise RuntimeError("the store failed")
+
+    monkeypatch.setattr(provision.store, "create", broken)
+    with pytest.raises(RuntimeError):
+        provision.add_account("alice@example.org")
+    assert not Account.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("written", "octets"),
+    [("5G", 5 << 30), ("500M", 500 << 20), ("1.5k", 1536), ("1048576", 1 << 20), ("2GiB", 2 << 30), ("none", None)],
+)
+def test_sizes_are_written_as_people_write_them(written: str, octets: int | None) -> None:
+    assert base.size(written) == octets
+
+
+@pytest.mark.parametrize("written", ["", "G", "-1G", "0", "five", "1e99", "nan", "inf", "5X"])
+def test_what_is_no_size_is_refused(written: str) -> None:
+    with pytest.raises(base.ArgumentTypeError):
+        base.size(written)
+
+
+def manage(*arguments: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    """A real process, as a person or a script starts it."""
+    return subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        cwd=ROOT,
+        input=stdin,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_real_process_leaves_with_0_or_1_and_says_why_on_standard_error(database_url: str) -> None:
+    parts = dict(pair.split("=", 1) for pair in database_url.split())
+    base_url = os.environ["DATABASE_URL"]
+    url = base_url.replace("/postgres?", f"/{parts['dbname']}?", 1)
+    assert url != base_url
+
+    def here(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        return manage(*arguments, stdin=stdin, DATABASE_URL=url)
+
+    assert here("domain", "add", "example.org").returncode == 0
+    added = here("account", "add", "alice@example.org", "--password-stdin", stdin="correct horse\n")
+    assert (added.returncode, added.stdout) == (0, "Account alice@example.org added.\n")
+    assert Account.objects.get().check_password("correct horse")
+    again = here("account", "add", "alice@example.org", "--generate")
+    assert (again.returncode, again.stdout) == (1, "")
+    assert again.stderr == "There is an account alice@example.org already.\n"
+    for wrong in (["account"], ["account", "fly"], ["account", "add"], ["account", "add", "x@y.z", "--quota", "many"]):
+        done = here(*wrong)
+        assert done.returncode == 1 and "usage:" in done.stderr and "Traceback" not in done.stderr
+    assert json.loads(here("account", "list", "--json").stdout)[0]["address"] == "alice@example.org"
+
+
+def test_without_a_database_the_line_says_what_to_start(tmp_path: Path) -> None:
+    for environment in ({"DATABASE_URL": ""}, {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/x"}):
+        done = manage("account", "list", MAILSTEAD_DATA=str(tmp_path), **environment)
+        assert done.returncode == 1 and done.stdout == ""
+        assert "make up" in done.stderr and done.stderr.count("\n") == 1
