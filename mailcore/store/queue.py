@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from accounts.addresses import AddressError, parse_address
+from accounts.addresses import AddressError, Parsed, parse_address
 from mailcore.db import Row, Tx, sql
 from mailcore.errors import Code, MailError
 from mailcore.store import trace
@@ -301,17 +301,23 @@ def _columns(items: Sequence[Outgoing]) -> _Columns:
     for n, item in enumerate(items, 1):
         if not item.recipients:
             raise MailError(Code.BAD_VALUE, "a message needs at least one recipient")
+        if item.sender:
+            _parsed(item.sender)
         for recipient in item.recipients:
-            try:
-                destination = parse_address(recipient.address).domain
-            except AddressError as error:
-                raise MailError(Code.BAD_VALUE, error.text, f"recipient {recipient.address!r}") from None
+            destination = _parsed(recipient.address).domain
             columns.n.append(n)
             columns.address.append(recipient.address)
             columns.destination.append(destination)
             columns.notify.append(recipient.notify)
             columns.orcpt.append(recipient.orcpt)
     return columns
+
+
+def _parsed(address: str) -> Parsed:
+    try:
+        return parse_address(address)
+    except AddressError as error:
+        raise MailError(Code.BAD_VALUE, error.text, f"address {address!r}") from None
 
 
 async def _touch(tx: Tx, hashes: list[bytes]) -> None:

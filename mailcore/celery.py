@@ -1,0 +1,70 @@
+"""The Celery application: its tasks are doorbells and clocks; what there is to do stands in Postgres.
+
+A message on the broker carries ids only, may come twice, late or never, and nothing is lost by it: beat's sweep finds
+whatever is due. Hence no results, no `eta`, no `countdown` (Redis redelivers them twice and three times).
+"""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import parse_qs, quote, urlsplit
+
+from celery import Celery
+
+from mailcore.conf import conf
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webmail.settings")
+
+QUEUE = "mailstead"
+SWEEP_SECONDS = 3.0
+HOUSEKEEPING_SECONDS = 3600.0
+
+
+def broker_url(url: str) -> str:
+    """The Redis URL as kombu writes it; a Unix socket (unix://:password@/path?db=0) has a scheme of its own there."""
+    parts = urlsplit(url)
+    if parts.scheme != "unix":
+        return url
+    database = parse_qs(parts.query).get("db", ["0"])[0]
+    login = f":{quote(parts.password, safe='')}@" if parts.password else ""
+    return f"redis+socket://{login}{parts.path}?virtual_host={database}"
+
+
+class _Celery(Celery):
+    """Reads the broker's address only when it connects, so that importing needs no running server."""
+
+    def on_configure(self) -> None:
+        self.conf.broker_url = broker_url(conf.redis_url)
+
+
+app = _Celery("mailstead", include=["mailcore.tasks"], set_as_current=True)
+app.conf.update(
+    task_serializer="json",
+    accept_content=["json"],
+    task_default_queue=QUEUE,
+    task_ignore_result=True,
+    task_acks_late=True,
+    worker_prefetch_multiplier=1,
+    # Tasks only wake the engine (mailcore.delivery.engine), which runs on one event loop of its own in the process: two
+    # threads keep the bell ringing while housekeeping works, and cost nothing; a pool of processes would cost 60 MB each.
+    worker_pool="threads",
+    worker_concurrency=2,
+    worker_enable_remote_control=False,
+    worker_hijack_root_logger=False,
+    worker_send_task_events=False,
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    broker_transport_options={"visibility_timeout": 900, "socket_keepalive": True, "health_check_interval": 25},
+    task_publish_retry=False,
+    beat_scheduler="celery.beat:Scheduler",  # keeps nothing on disk: the schedule is this code
+    beat_schedule={
+        # A sweep that waited too long in a queue without a worker is worth nothing: the next one does its work.
+        "sweep": {"task": "mailcore.sweep", "schedule": SWEEP_SECONDS, "options": {"expires": 30}},
+        "housekeeping": {
+            "task": "mailcore.housekeeping",
+            "schedule": HOUSEKEEPING_SECONDS,
+            "options": {"expires": HOUSEKEEPING_SECONDS},
+        },
+    },
+    timezone="UTC",
+)
