@@ -1,0 +1,57 @@
+"""The server that a module's tests share, and people who live on it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from accounts.throttle import sign_ins
+from mailcore import provision
+from mailcore.auth import login as auth
+from tests.imap.running import Running
+
+PASSWORD = "correct horse battery"
+_domains = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Person:
+    """An account of the test."""
+
+    account_id: int
+    address: str
+    password: str = PASSWORD
+
+
+@pytest.fixture(scope="module")
+def imap(django_db_setup: None) -> Iterator[Running]:
+    running = Running()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def people(transactional_db: None) -> Callable[[str], Person]:
+    """Makes a person by name, in a domain of this test's own: the server remembers mailboxes longer than a test lasts."""
+    auth.forget()
+    sign_ins.clear()
+    domain = f"t{next(_domains)}.example"
+    known: dict[str, Person] = {}
+
+    def person(name: str) -> Person:
+        if name not in known:
+            if not known:
+                provision.add_domain(domain)
+            account = provision.add_account(f"{name}@{domain}", password=PASSWORD)
+            known[name] = Person(account.pk, f"{name}@{domain}")
+        return known[name]
+
+    return person
+
+
+@pytest.fixture
+def alice(people: Callable[[str], Person]) -> Person:
+    return people("alice")
