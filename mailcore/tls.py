@@ -31,35 +31,44 @@ def certificate_files(conf: Conf) -> tuple[Path, Path]:
 
 def ensure_certificate(conf: Conf) -> None:
     """Make a self-signed certificate when there is none yet. Raises ConfigError when the named one cannot be used."""
-    certificate, key = certificate_files(conf)
-    if conf.tls_cert is None and conf.tls_key is None and not (certificate.exists() and key.exists()):
-        _make(certificate, key, conf.hostname)
+    path, key = certificate_files(conf)
+    if conf.tls_cert is None and conf.tls_key is None and not (path.exists() and key.exists()):
+        _make(path, key, conf.hostname)
     server_context(conf)
 
 
 def server_context(conf: Conf) -> ssl.SSLContext:
     """For a listener: TLS 1.2 or newer. Raises ConfigError."""
-    certificate, key = certificate_files(conf)
+    path, key = certificate_files(conf)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        context.load_cert_chain(certificate, key)
+        context.load_cert_chain(path, key)
     except (OSError, ssl.SSLError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise ConfigError(f"the TLS certificate {certificate} with key {key} cannot be used: {reason}") from None
+        raise ConfigError(f"the TLS certificate {path} with key {key} cannot be used: {reason}") from None
     return context
 
 
-def not_after(conf: Conf) -> datetime.datetime:
-    """When the certificate in use expires. Raises ConfigError."""
+def certificate(conf: Conf) -> x509.Certificate:
+    """The certificate in use. Raises ConfigError."""
     path, _ = certificate_files(conf)
     try:
-        return x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
+        return x509.load_pem_x509_certificate(path.read_bytes())
     except (OSError, ValueError) as error:
         raise ConfigError(f"the TLS certificate {path} cannot be read: {error}") from None
 
 
-def _make(certificate: Path, key: Path, hostname: str) -> None:
+def names(of: x509.Certificate) -> list[str]:
+    """The host names that a certificate is for."""
+    try:
+        extension = of.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return []
+    return extension.value.get_values_for_type(x509.DNSName)
+
+
+def _make(path: Path, key: Path, hostname: str) -> None:
     private = ec.generate_private_key(ec.SECP256R1())
     # A common name holds 64 characters; what counts is the alternative name.
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hostname[:64])])
@@ -82,9 +91,9 @@ def _make(certificate: Path, key: Path, hostname: str) -> None:
     secret = private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    certificate.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     _write(key, secret)
-    _write(certificate, signed.public_bytes(serialization.Encoding.PEM))
+    _write(path, signed.public_bytes(serialization.Encoding.PEM))
 
 
 def _alternative(host: str) -> x509.GeneralName:

@@ -1,0 +1,301 @@
+"""What is wrong with this installation, and what to do about it: the checks behind `manage.py doctor`.
+
+Each check looks at one thing and returns what it found; none changes anything, none raises.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+import dns.exception
+import dns.nameserver
+import dns.resolver
+from django.db import DatabaseError, connection
+from django.db.migrations.executor import MigrationExecutor
+from django.db.models import Count, Min, Q
+from django.utils import timezone
+
+from accounts.models import Account, Domain
+from mailcore import db, tls
+from mailcore.conf import Conf
+from mailcore.delivery import dkim
+from mailcore.errors import ConfigError, MailError
+from mailcore.models import OutboundRecipient
+from mailcore.store import quota
+from mailcore.supervise import preflight, probes, setup
+
+_LOW_SPACE = 1 << 30  # octets
+_LOW_SHARE = 0.05
+_CERTIFICATE_WARNING = datetime.timedelta(days=21)
+_OVERDUE = datetime.timedelta(minutes=10)
+_RECOUNT_ACCOUNTS = 1000
+_DNS_SECONDS = 3.0
+
+
+class Level(Enum):
+    OK = "ok"
+    HINT = "hint"  # could be better, or only matters on the Internet
+    WRONG = "wrong"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check found; `remedy` says what to do when something is wrong."""
+
+    level: Level
+    check: str
+    text: str
+    remedy: str = ""
+
+
+def examine(conf: Conf, *, ask_dns: bool = True) -> Iterator[Finding]:
+    """All checks in order; those that need the database are left out when it does not answer."""
+    yield from _settings(conf)
+    yield from _certificate(conf)
+    yield from _disk(conf)
+    yield from _listeners(conf)
+    yield from _redis(conf)
+    reachable = True
+    for finding in _database(conf):
+        reachable = reachable and finding.level is not Level.WRONG
+        yield finding
+    if reachable:
+        checks: list[Callable[[Conf], Iterator[Finding]]] = [_migrations, _people, _counters, _queue]
+        if ask_dns:
+            checks.append(_dns)
+        for check in checks:
+            try:
+                yield from check(conf)
+            except (DatabaseError, MailError) as error:
+                reason = " ".join(str(error).split())
+                yield Finding(
+                    Level.WRONG,
+                    check.__name__.strip("_"),
+                    reason,
+                    "start `make up` once to bring the database up to date",
+                )
+
+
+def _settings(conf: Conf) -> Iterator[Finding]:
+    if conf.debug:
+        yield Finding(Level.WRONG, "settings", "MAILSTEAD_DEBUG is on", "switch it off: its error pages show secrets")
+    if conf.plaintext_auth == "always":
+        yield Finding(
+            Level.HINT,
+            "settings",
+            "passwords may cross the network in clear (MAILSTEAD_PLAINTEXT_AUTH=always)",
+            "set it to never or loopback",
+        )
+    if "." not in conf.hostname or conf.hostname.startswith("localhost"):
+        yield Finding(
+            Level.HINT,
+            "settings",
+            f"other servers will not accept mail from a host that calls itself {conf.hostname!r}",
+            "set MAILSTEAD_HOSTNAME to this machine's full name in the DNS",
+        )
+    if _is_loopback(conf.bind):
+        yield Finding(
+            Level.HINT,
+            "settings",
+            f"only this machine can connect (MAILSTEAD_BIND={conf.bind})",
+            "set MAILSTEAD_BIND=0.0.0.0 and the standard ports to receive mail from the Internet",
+        )
+
+
+def _is_loopback(text: str) -> bool:
+    try:
+        return ipaddress.ip_address(text).is_loopback
+    except ValueError:
+        return text == "localhost"
+
+
+def _certificate(conf: Conf) -> Iterator[Finding]:
+    try:
+        tls.server_context(conf)
+        certificate = tls.certificate(conf)
+    except ConfigError as error:
+        yield Finding(
+            Level.WRONG, "certificate", str(error), "start `make up` once, or correct MAILSTEAD_TLS_CERT and _KEY"
+        )
+        return
+    left = certificate.not_valid_after_utc - timezone.now()
+    if left < datetime.timedelta():
+        yield Finding(
+            Level.WRONG, "certificate", f"it expired on {certificate.not_valid_after_utc:%Y-%m-%d}", "renew it"
+        )
+    elif left < _CERTIFICATE_WARNING:
+        yield Finding(Level.HINT, "certificate", f"it expires in {left.days} days", "renew it")
+    else:
+        yield Finding(Level.OK, "certificate", f"valid until {certificate.not_valid_after_utc:%Y-%m-%d}")
+    if certificate.issuer == certificate.subject:
+        yield Finding(
+            Level.HINT,
+            "certificate",
+            "it is self-signed: mail programs will warn",
+            "set MAILSTEAD_TLS_CERT and MAILSTEAD_TLS_KEY to one from a certificate authority",
+        )
+    names = tls.names(certificate)
+    if conf.hostname not in names and f"*.{conf.hostname.partition('.')[2]}" not in names:
+        yield Finding(
+            Level.HINT, "certificate", f"it does not name {conf.hostname}, only {', '.join(names)}", "get one that does"
+        )
+
+
+def _disk(conf: Conf) -> Iterator[Finding]:
+    try:
+        usage = shutil.disk_usage(conf.data)
+    except OSError as error:
+        yield Finding(Level.WRONG, "disk", f"{conf.data}: {error.strerror}", "check MAILSTEAD_DATA")
+        return
+    text = f"{usage.free / (1 << 30):.1f} GiB free of {usage.total / (1 << 30):.1f} GiB for {conf.data}"
+    if usage.free < _LOW_SPACE or usage.free < usage.total * _LOW_SHARE:
+        yield Finding(Level.WRONG, "disk", text, "make room: mail is refused once the disk is full")
+    else:
+        yield Finding(Level.OK, "disk", text)
+
+
+def _listeners(conf: Conf) -> Iterator[Finding]:
+    note = preflight.read_note(conf.data)
+    remedy = "start `make up`" if note is None else "look into its output for the reason"
+    answers = {
+        "http_port": lambda: probes.http_ok(conf.bind, conf.http_port, "/readyz"),
+        "smtp_port": lambda: probes.greets(conf.bind, conf.smtp_port, b"220"),
+        "submission_port": lambda: probes.greets(conf.bind, conf.submission_port, b"220"),
+        "submissions_port": lambda: probes.listens(conf.bind, conf.submissions_port),
+        "imap_port": lambda: probes.greets(conf.bind, conf.imap_port, b"* OK"),
+        "imaps_port": lambda: probes.listens(conf.bind, conf.imaps_port),
+    }
+    open_ports = []
+    for name, _variable, purpose in preflight.PORTS:
+        port = getattr(conf, name)
+        if name in answers and port:
+            if answers[name]():
+                open_ports.append(str(port))
+            else:
+                yield Finding(Level.WRONG, "ports", f"port {port} ({purpose}) does not answer", remedy)
+    if open_ports:
+        yield Finding(Level.OK, "ports", "answering: " + ", ".join(open_ports))
+
+
+def _redis(conf: Conf) -> Iterator[Finding]:
+    try:
+        setup.check_redis(conf.redis_url)
+    except ConfigError as error:
+        yield Finding(Level.WRONG, "redis", str(error), "no mail is lost; but new mail shows late until it runs again")
+    else:
+        yield Finding(Level.OK, "redis", "answers")
+
+
+def _database(conf: Conf) -> Iterator[Finding]:
+    try:
+        setup.check_database(conf.database_url)
+    except ConfigError as error:
+        yield Finding(Level.WRONG, "database", str(error), "until then no mail is accepted; senders try again")
+    else:
+        yield Finding(Level.OK, "database", f"answers, {', '.join(setup.DURABILITY)} are on")
+
+
+def _migrations(_conf: Conf) -> Iterator[Finding]:
+    executor = MigrationExecutor(connection)
+    pending = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    if pending:
+        yield Finding(Level.WRONG, "database", f"{len(pending)} migrations are pending", "run `manage.py migrate`")
+
+
+def _people(_conf: Conf) -> Iterator[Finding]:
+    if not Domain.objects.exists():
+        yield Finding(Level.WRONG, "people", "no domain is hosted", "run `manage.py domain add NAME`")
+    elif not Account.objects.filter(is_superuser=True, is_active=True).exists():
+        yield Finding(Level.HINT, "people", "nobody is an administrator", "run `manage.py account add ADDRESS --admin`")
+
+
+def _counters(_conf: Conf) -> Iterator[Finding]:
+    accounts = list(Account.objects.order_by("id").values_list("id", "address")[:_RECOUNT_ACCOUNTS])
+    wrong = 0
+    for account_id, address in accounts:
+        with db.django_transaction() as tx:
+            for drift in db.run_sync(quota.recount(tx, account_id)):
+                wrong += 1
+                yield Finding(
+                    Level.WRONG,
+                    "counters",
+                    f"{address}: {drift.what} is counted as {drift.counted}, and is {drift.recount}",
+                    "this is a bug: please report it with what happened before",
+                )
+    if not wrong:
+        yield Finding(Level.OK, "counters", f"equal a recount in {len(accounts)} accounts")
+
+
+def _queue(_conf: Conf) -> Iterator[Finding]:
+    now = timezone.now()
+    found = OutboundRecipient.objects.aggregate(
+        waiting=Count("id", filter=Q(state="queued")),
+        held=Count("id", filter=Q(state="held")),
+        overdue=Count("id", filter=Q(state="queued", next_attempt_at__lt=now - _OVERDUE)),
+        oldest=Min("next_attempt_at", filter=Q(state="queued")),
+    )
+    if found["overdue"]:
+        yield Finding(
+            Level.WRONG,
+            "queue",
+            f"{found['overdue']} recipients are overdue, the oldest since {found['oldest']:%Y-%m-%d %H:%M} UTC",
+            "check that worker and beat run: their lines in the output of `make up` say what they wait for",
+        )
+    else:
+        yield Finding(Level.OK, "queue", f"{found['waiting']} recipients waiting, none overdue")
+    if found["held"]:
+        yield Finding(Level.HINT, "queue", f"{found['held']} recipients are held", "see `manage.py queue list`")
+
+
+def _dns(conf: Conf) -> Iterator[Finding]:
+    resolver = _resolver(conf)
+    for domain in Domain.objects.order_by("name")[:100]:
+        with db.django_transaction() as tx:
+            records = db.run_sync(dkim.dns_records(tx, domain.name))
+        for record in records:
+            try:
+                answers = resolver.resolve(record.name, record.type, lifetime=_DNS_SECONDS)
+            except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
+                yield Finding(
+                    Level.HINT, "dns", f"{record.name} has no {record.type} record", f"publish: {record.value}"
+                )
+                continue
+            except dns.exception.DNSException as error:
+                yield Finding(
+                    Level.HINT, "dns", f"the DNS does not answer for {record.name}: {error}", "check MAILSTEAD_DNS"
+                )
+                return
+            published = [_plain(answer) for answer in answers]
+            if not any(_agrees(record.type, record.value, each) for each in published):
+                yield Finding(
+                    Level.HINT,
+                    "dns",
+                    f"{record.name} says {record.type} {'; '.join(published)[:200]}",
+                    f"publish: {record.value}",
+                )
+
+
+def _resolver(conf: Conf) -> dns.resolver.Resolver:
+    resolver = dns.resolver.Resolver(configure=not conf.dns)
+    if conf.dns:
+        resolver.nameservers = [dns.nameserver.Do53Nameserver(host, port) for host, port in conf.dns]
+    return resolver
+
+
+def _plain(answer: object) -> str:
+    strings = getattr(answer, "strings", None)
+    return b"".join(strings).decode(errors="replace") if strings is not None else str(answer)
+
+
+def _agrees(kind: str, wanted: str, published: str) -> bool:
+    """Whether a record serves its purpose; owners may choose other preferences, policies and spacing."""
+    if kind == "MX":
+        return published.split()[-1].rstrip(".").lower() == wanted.split()[-1].rstrip(".").lower()
+    if wanted.startswith(("v=spf1", "v=DMARC1")):
+        return published.lower().startswith(wanted.split()[0].rstrip(";").lower())
+    return "".join(published.split()) == "".join(wanted.split())
