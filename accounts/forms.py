@@ -1,15 +1,14 @@
-"""The sign-in form: allauth's, in our words and with our idea of an address."""
+"""allauth's forms of signing in and changing the password, in our words and with our idea of an address."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from allauth.account.forms import LoginForm
+from allauth.account.forms import ChangePasswordForm, LoginForm
 from django import forms
 
 from accounts.addresses import normalise
 from accounts.errors import AddressError
-from accounts.passwords import MAX_LENGTH
 
 
 class SignInForm(LoginForm):
@@ -29,14 +28,14 @@ class SignInForm(LoginForm):
                 "autocorrect": "off",
                 "spellcheck": "false",
                 "placeholder": "you@example.org",
-                "autofocus": True,
             }
         )
         password = self.fields["password"]
         password.widget.attrs.pop("placeholder", None)
         password.help_text = ""
-        password.max_length = MAX_LENGTH
         self.fields["remember"].label = "Keep me signed in"
+        # After a failure it is mostly the password that has to be typed again.
+        self.fields["password" if self.is_bound else "login"].widget.attrs["autofocus"] = True
 
     def clean_login(self) -> str:
         login = super().clean_login()
@@ -44,3 +43,15 @@ class SignInForm(LoginForm):
             return normalise(login)
         except AddressError:
             return login  # nobody's address: fails like a wrong password, in the same words and time
+
+
+class PasswordForm(ChangePasswordForm):
+    """The old password once, the new one twice."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        labels = {"oldpassword": "Current password", "password1": "New password", "password2": "New password again"}
+        for name, label in labels.items():
+            self.fields[name].label = label
+            self.fields[name].widget.attrs.pop("placeholder", None)
+        self.fields["oldpassword"].help_text = ""
