@@ -53,7 +53,7 @@ def parse_addresses(value: bytes, limit: int = MAX_ADDRESSES) -> list[Mailbox]:
     pos = 0
     while (match := _TOKEN.match(value, pos)) and len(found) < limit:
         pos = match.end()
-        kind = match.lastgroup
+        kind = match.lastgroup or ""
         if kind == "space":
             spaced = True
             continue
@@ -80,14 +80,15 @@ def parse_addresses(value: bytes, limit: int = MAX_ADDRESSES) -> list[Mailbox]:
                     in_group = False
             spaced = False
             continue
-        if element.angle and element.spec is not None:
+        spec = element.spec
+        if element.angle and spec is not None:
             if special and token == b">":
                 element.angle = False
-            elif special and token in b",;" and not (element.spec and element.spec[0] == (b"@", True)):
+            elif special and token in b",;" and not (spec and spec[0] == (b"@", True)):
                 _finish(element, found)  # "<" without ">"
                 element = _Element()
             else:
-                element.spec.append((token, special))
+                spec.append((token, special))
         elif not special or token == b"@":
             if special:
                 element.at = len(element.phrase)
@@ -179,7 +180,7 @@ class AddressList(NamedTuple):
 
     imap: bytes
     people: tuple[Addr, ...]
-    count: int
+    size: int
 
 
 NO_ADDRESSES = AddressList(b"NIL", (), 0)

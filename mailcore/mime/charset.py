@@ -19,7 +19,7 @@ big5hkscs euc_jp euc_jis_2004 gb18030 hz iso2022_jp iso2022_jp_1 iso2022_jp_2 is
 iso8859_2 iso8859_3 iso8859_4 iso8859_5 iso8859_6 iso8859_7 iso8859_8 iso8859_10 iso8859_13 iso8859_14 iso8859_15
 iso8859_16 johab koi8_r koi8_t koi8_u kz1048 mac_cyrillic mac_greek mac_iceland mac_latin2 mac_roman mac_turkish
 ptcp154 shift_jis_2004 utf_7 utf_8 utf_16 utf_16_be utf_16_le utf_32 utf_32_be utf_32_le
-""".split()
+"""
 
 # As browsers and mail clients do, narrow labels are read as their supersets (WHATWG Encoding Standard).
 _ALIASES = {
@@ -42,7 +42,7 @@ _ALIASES = {
 
 def _table() -> dict[str, str | None]:
     table: dict[str, str | None] = {}
-    for codec in _CODECS:
+    for codec in _CODECS.split():
         key = codec.replace("_", "")
         table[key] = codec
         if key.startswith("cp"):

@@ -31,7 +31,7 @@ def envelope(fields: Fields, budget: int = MAX_ADDRESSES) -> tuple[bytes, Summar
             lists.append(NO_ADDRESSES)
             continue
         found = _addresses(values, budget)
-        budget -= found.count
+        budget -= found.size
         lists.append(found)
     from_, sender, reply_to, to, cc, bcc = lists
     date = _first(fields, b"date")
@@ -42,8 +42,8 @@ def envelope(fields: Fields, budget: int = MAX_ADDRESSES) -> tuple[bytes, Summar
         nstring(date),
         nstring(subject),
         from_.imap,
-        sender.imap if sender.count else from_.imap,
-        reply_to.imap if reply_to.count else from_.imap,
+        sender.imap if sender.size else from_.imap,
+        reply_to.imap if reply_to.size else from_.imap,
         to.imap,
         cc.imap,
         bcc.imap,
@@ -87,7 +87,7 @@ def _addresses(values: list[bytes], budget: int) -> AddressList:
 
 
 _ANGLED = re.compile(rb"<([^<>]{1,1000})>")
-_BARE_ID = re.compile(rb"[^\s<>,;()\"]+@[^\s<>,;()\"]+")
+_BARE_ID = re.compile(rb"(?<![^\s<>,;()\"])[^\s<>,;()\"@]++@[^\s<>,;()\"]++")
 
 
 def message_ids(value: bytes) -> tuple[str, ...]:

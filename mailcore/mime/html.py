@@ -20,8 +20,8 @@ _DROPPED = re.compile(
 _ATTRIBUTES = r"""(?:[^<>"']++|"[^"]*+"|'[^']*+')*"""
 # Elements inside a word or sentence leave no space behind.
 _INLINE = re.compile(
-    r"</?(?:a|abbr|b|bdi|bdo|big|cite|code|del|dfn|em|font|i|ins|kbd|mark|o:p|q|s|samp|small|span|strike|strong|sub"
-    rf"|sup|tt|u|var|wbr)(?:[\s/]{_ATTRIBUTES})?>",
+    r"<(?=[/a-wA-W])/?(?:a(?:bbr)?|b(?:d[io]|ig)?|c(?:ite|ode)|d(?:el|fn)|em|font|i(?:ns)?|kbd|mark|o:p|q"
+    rf"|s(?:amp|mall|pan|tr(?:ike|ong)|u[bp])?|tt|u|var|wbr)(?:[\s/]{_ATTRIBUTES})?>",
     re.I,
 )
 _TAG = re.compile(rf"<[a-zA-Z/!?]{_ATTRIBUTES}>|<[a-zA-Z/!?][^<>]*+>?")

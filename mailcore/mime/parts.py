@@ -47,6 +47,8 @@ def unpack_parts(data: bytes) -> list[Part]:
 # --- what a person reads --------------------------------------------------------------------------------------------
 
 _MEDIA = ("image", "audio", "video")
+
+
 def body_parts(parts: list[Part]) -> tuple[list[int], list[int], list[int]]:
     """(textBody, htmlBody, attachments) as indexes into `parts`: the algorithm of RFC 8621 §4.1.4.
 

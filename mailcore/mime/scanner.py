@@ -31,9 +31,7 @@ class Node:
         "body_end", "body_start", "header_start", "id", "is_message", "lines", "mime", "parent", "size",
     )  # fmt: skip
 
-    def __init__(
-        self, id: str, parent: int, mime: Mime, header_start: int, body_start: int, body_end: int
-    ) -> None:
+    def __init__(self, id: str, parent: int, mime: Mime, header_start: int, body_start: int, body_end: int) -> None:
         self.id = id
         self.parent = parent
         self.mime = mime

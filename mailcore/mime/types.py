@@ -7,7 +7,6 @@ Every offset is in octets from the start of the raw message.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -53,37 +52,48 @@ class Summary:
     list_id: str | None = None
 
     def to_json(self) -> str:
-        """Compact JSON: an array in field order, addresses as [name, email], empty fields at the end left out."""
-        row: list[Any] = [
-            self.subject,
-            *([[a.name, a.email] for a in field] for field in _address_fields(self)),
-            self.message_id,
-            self.in_reply_to,
-            self.references,
-            self.sent_at.isoformat() if self.sent_at else None,
-            self.base_subject,
-            self.list_id,
-        ]
-        return json.dumps(row, ensure_ascii=False, separators=(",", ":"))
+        """Compact JSON: an array in field order, addresses as [name, email]."""
+        lists = (self.from_, self.to, self.cc, self.bcc, self.sender, self.reply_to)
+        return json.dumps(
+            [
+                self.subject,
+                *[[(a.name, a.email) for a in people] for people in lists],
+                self.message_id,
+                self.in_reply_to,
+                self.references,
+                self.sent_at.isoformat() if self.sent_at else None,
+                self.base_subject,
+                self.list_id,
+            ],
+            ensure_ascii=False,
+            separators=(",", ":"),
+        )
 
     @staticmethod
     def from_json(text: str) -> Summary:
         """The inverse of `to_json`."""
-        row = json.loads(text)
+        subject, from_, to, cc, bcc, sender, reply_to, message_id, in_reply_to, references, sent_at, base, list_id = (
+            json.loads(text)
+        )
         return Summary(
-            row[0],
-            *(tuple(Addr(name, email) for name, email in field) for field in row[1:7]),
-            tuple(row[7]),
-            tuple(row[8]),
-            tuple(row[9]),
-            datetime.fromisoformat(row[10]) if row[10] else None,
-            row[11],
-            row[12],
+            subject,
+            _people(from_),
+            _people(to),
+            _people(cc),
+            _people(bcc),
+            _people(sender),
+            _people(reply_to),
+            tuple(message_id),
+            tuple(in_reply_to),
+            tuple(references),
+            datetime.fromisoformat(sent_at) if sent_at else None,
+            base,
+            list_id,
         )
 
 
-def _address_fields(s: Summary) -> Iterable[tuple[Addr, ...]]:
-    return (s.from_, s.to, s.cc, s.bcc, s.sender, s.reply_to)
+def _people(rows: list[list[Any]]) -> tuple[Addr, ...]:
+    return tuple([Addr(name, email) for name, email in rows])
 
 
 @dataclass(frozen=True, slots=True)
