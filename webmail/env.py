@@ -53,13 +53,16 @@ def installation_key(conf: Conf) -> str:
     except OSError as error:
         raise ConfigError(f"MAILSTEAD_DATA: cannot read {path}: {error.strerror}") from None
     key = secrets.token_urlsafe(48)
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         conf.data.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:  # another process was quicker
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(key + "\n")
+        os.link(draft, path)  # whole or not at all, and never over another process's key
+    except FileExistsError:
         return path.read_text().strip()
     except OSError as error:
         raise ConfigError(f"MAILSTEAD_DATA: cannot write {path}: {error.strerror}") from None
-    with os.fdopen(descriptor, "w") as file:
-        file.write(key + "\n")
+    finally:
+        draft.unlink(missing_ok=True)
     return key

@@ -1,7 +1,7 @@
 """The roles of an installation: one command line each, the same that a container or a systemd unit runs.
 
 `manage.py up` does not execute these commands anew: it forks itself after Django and the large libraries are loaded
-and runs their entry points in the child (docs/decisions/0002-roles-are-forked.md).
+and runs their entry points in the child (docs/decisions/0001-roles-are-forked.md).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PRELOAD = (
     "celery.app.amqp",
     "celery.apps.worker",
     "celery.bin.celery",
-    "celery.concurrency.prefork",
+    "celery.concurrency.thread",
     "celery.worker.consumer",
     "cryptography.x509",
     "django.contrib.auth.forms",
