@@ -15,7 +15,7 @@ from accounts.addresses import quote_local
 from mailcore.inbound.envelope import Envelope
 from mailcore.mime.addresses import parse_addresses
 from mailcore.mime.envelope import message_ids
-from mailcore.mime.headers import header_end, header_values
+from mailcore.mime.headers import header_end, header_values, unfold
 from mailcore.mime.params import without_comments
 from mailcore.wire.smtp.command import header_safe, is_host_name
 
@@ -83,8 +83,8 @@ def without_forged_results(header: bytes, hostname: str) -> bytes:
     name = hostname.lower().encode()
 
     def keep(match: re.Match[bytes]) -> bytes:
-        value = without_comments(match.group(1).replace(b"\r", b"").replace(b"\n", b"")).strip()
-        found = _AUTHSERV_ID.match(value)
+        value = unfold(match.group(1))
+        found = _AUTHSERV_ID.match(without_comments(value).strip())
         server = (found.group(1) or found.group(2) or b"").lower().rstrip(b".") if found else b""
         # What cannot be read may be read by somebody else: it stays only when our name is nowhere in it.
         return b"" if server == name or (not server and name in value.lower()) else match.group()

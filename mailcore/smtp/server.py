@@ -106,9 +106,7 @@ class Server:
                 await asyncio.wait_for(listener.wait_closed(), 1)
 
 
-async def start(
-    conf: Conf, ssl_context: ssl.SSLContext | None, *, ingest: Ingest, reuse_port: bool = False
-) -> Server:
+async def start(conf: Conf, ssl_context: ssl.SSLContext | None, *, ingest: Ingest, reuse_port: bool = False) -> Server:
     """Open the ports of `conf` (0 = not this one): MX, submission with STARTTLS, submission over TLS.
 
     Raises ConfigError when one of them cannot be had; then none is open.

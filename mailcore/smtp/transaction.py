@@ -265,5 +265,3 @@ async def _require_own_from(account_id: int, content: bytes) -> None:
                 raise MailError(Code.NO_PERMISSION, f"You may not write {author} into From")
     if len(authors) > 20:
         raise MailError(Code.BAD_VALUE, "Too many addresses in From")
-
-

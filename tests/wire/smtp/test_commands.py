@@ -17,7 +17,9 @@ def test_a_verb_is_read_in_any_case() -> None:
     assert command.parse_command(b"QUIT ") == ("QUIT", b"")
 
 
-@pytest.mark.parametrize("line", [b"", b" MAIL", b"\x16\x03\x01", b"MAIL\0", b"MAIL:", b"M\xc3\xa9", b"A" * 13, b"NOOP a\0b"])
+@pytest.mark.parametrize(
+    "line", [b"", b" MAIL", b"\x16\x03\x01", b"MAIL\0", b"MAIL:", b"M\xc3\xa9", b"A" * 13, b"NOOP a\0b"]
+)
 def test_what_is_no_command(line: bytes) -> None:
     with pytest.raises(CommandError) as refused:
         command.parse_command(line)
@@ -40,7 +42,7 @@ def test_host_names(name: str) -> None:
 @pytest.mark.parametrize("name", ["[1.2.3]", "[IPv6:fe80::1%eth0]", "a..b", "-a-", "(evil)", "a;b", "[", ""])
 def test_no_host_names(name: str) -> None:
     assert not command.is_host_name(name)
-    assert not set(command.header_safe(name)) & set("();<>\"\\,")
+    assert not set(command.header_safe(name)) & set('();<>"\\,')
 
 
 @pytest.mark.parametrize("argument", [b"", b"two words", b"m\xc3\xbcnchen.example", b"a" * 256, b"a\tb"])

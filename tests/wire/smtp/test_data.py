@@ -13,7 +13,9 @@ from mailcore.wire.smtp.data import END, DotReader, Fault, OctetCheck, dot_stuff
 
 LINE = st.lists(st.sampled_from([b".", b"..", b"a", b" ", b"\xc3\xa9", b"end"]), max_size=4).map(b"".join)
 MESSAGE = st.lists(LINE, max_size=8).map(lambda lines: b"".join(line + b"\r\n" for line in lines))
-SOUP = st.lists(st.sampled_from([b"\r\n", b"\r", b"\n", b".", b"a", b"\0", b"\r\n.\r\n", b"\n.\n"]), max_size=14).map(b"".join)
+SOUP = st.lists(st.sampled_from([b"\r\n", b"\r", b"\n", b".", b"a", b"\0", b"\r\n.\r\n", b"\n.\n"]), max_size=14).map(
+    b"".join
+)
 CUTS = st.lists(st.integers(0, 60), max_size=6)
 
 
@@ -35,7 +37,9 @@ def read(chunks: list[bytes]) -> tuple[bytes, bytes, DotReader]:
 
 
 @given(MESSAGE, SOUP, CUTS)
-def test_a_message_comes_out_as_it_was_and_what_follows_stays_unread(message: bytes, tail: bytes, cuts: list[int]) -> None:
+def test_a_message_comes_out_as_it_was_and_what_follows_stays_unread(
+    message: bytes, tail: bytes, cuts: list[int]
+) -> None:
     stream = dot_stuff(message) + tail
     for chunks in (pieces(stream, cuts), [stream], [stream[i : i + 1] for i in range(len(stream))]):
         out, rest, reader = read(chunks)
