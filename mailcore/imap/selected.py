@@ -209,11 +209,11 @@ class Selected:
 
     def add_recent(self, first: int, after: int) -> None:
         """The UIDs first..after-1 are \\Recent in this session."""
-        if first >= after:
-            return
-        if self.recent and self.recent[-1][1] == first:
-            first = self.recent.pop()[0]
-        self.recent.append((first, after))
+        if self.recent and first <= self.recent[-1][1]:
+            start, end = self.recent.pop()
+            first, after = start, max(end, after)
+        if first < after:
+            self.recent.append((first, after))
 
     def is_recent(self, uid: int) -> bool:
         """Whether the message is \\Recent in this session."""

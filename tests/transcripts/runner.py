@@ -20,7 +20,8 @@ A script is a list of lines; blank lines and lines that start with `#` are comme
 
 Expected lines that follow each other for one client are a group: they may come in any order, nothing else may come, and
 the group ends when all have come. `...` stands for anything. `$name` is replaced by the variable, or, when it is not
-set, takes what stands there (a number, an atom). A literal in an expected line is written {5}\r\nhello or {{NAME}}.
+set, takes what stands there (a number, an atom). {=text=} is a literal of the text, with its length; {{NAME}} one of a
+message; {=+text=} and {{NAME+}} are their non-synchronizing forms.
 In all lines \r \n \t \0 \xNN are octets.
 """
 
@@ -40,6 +41,7 @@ _LITERAL = re.compile(rb"~?\{(\d+)\}\r\n\Z")
 _ESCAPE = re.compile(rb"\\(r|n|t|0|x[0-9a-fA-F]{2})")
 _VARIABLE = re.compile(rb"\$(?:\{(\w+)\}|(\w+))")
 _MESSAGE = re.compile(rb"\{\{(\w+)(\+?)\}\}")
+_INLINE = re.compile(rb"\{=(\+?)(.*?)=\}", re.S)
 _STEP = re.compile(r"(\w+)(>>|>|<|=|\?| )\s?(.*)")
 _OCTETS = {b"r": b"\r", b"n": b"\n", b"t": b"\t", b"0": b"\0"}
 
@@ -125,6 +127,7 @@ class Player:
     messages: dict[str, bytes] = field(default_factory=dict)
 
     def play(self, path: Path) -> None:
+        __tracebackhide__ = True
         lines = path.read_text().split("\n")
         try:
             self._lines(path.name, lines, 0, len(lines))
@@ -136,6 +139,7 @@ class Player:
                 client.socket.close()
 
     def _lines(self, script: str, lines: list[str], at: int, end: int) -> None:
+        __tracebackhide__ = True
         while at < end:
             line = lines[at].rstrip()
             number = at + 1
@@ -179,6 +183,7 @@ class Player:
                     self._do(script, number, client, sign, text)
 
     def _do(self, script: str, number: int, name: str, sign: str, text: str) -> None:
+        __tracebackhide__ = True
         where = f"{script}:{number}"
         if sign == " " and text.startswith("connect"):
             words = text.split()[1:]
@@ -217,6 +222,7 @@ class Player:
                 raise Mismatch(f"{name} could not log in: {answer!r}")
 
     def _expect(self, script: str, name: str, group: list[tuple[int, str, str]]) -> None:
+        __tracebackhide__ = True
         client = self.clients[name]
         waiting = list(group)
         while any(sign != "?" for _, sign, _ in waiting):
@@ -274,7 +280,10 @@ class Player:
             body = self.messages[match[1].decode()]
             return b"{%d%b}\r\n%b" % (len(body), match[2], body)
 
-        return _MESSAGE.sub(message, _VARIABLE.sub(variable, octets))
+        def inline(match: re.Match[bytes]) -> bytes:
+            return b"{%d%b}\r\n%b" % (len(match[2]), match[1], match[2])
+
+        return _MESSAGE.sub(message, _INLINE.sub(inline, _VARIABLE.sub(variable, octets)))
 
 
 def _missing(name: str) -> bytes:

@@ -67,10 +67,10 @@ async def fetch_(session: Session, command: Command) -> Done:
     expected = sum(part.stop - part.start for part in slices)
     found = 0
     reads = (_read(session, plan, uids, seqs) for uids, seqs in view.chunks(slices, FIRST, CHUNK))
-    async for rows in _ahead(reads):
+    async for rows, marked in _ahead(reads):
         found += len(rows)
         if plan.bodies:
-            await _send_bodies(session, plan, rows)
+            await _send_bodies(session, plan, rows, marked)
         else:
             session.send(b"".join(render.lines(plan.items, rows)))
             await session.connection.drain()
@@ -113,7 +113,8 @@ async def _changed(session: Session, args: FetchArgs, slices: Iterable[slice]) -
     return NumSet.of(wanted).slices(view.uids)
 
 
-async def _read(session: Session, plan: Plan, uids: array[int], seqs: Sequence[int]) -> Rows:
+async def _read(session: Session, plan: Plan, uids: array[int], seqs: Sequence[int]) -> tuple[Rows, bool]:
+    """A chunk, and whether \\Seen was set on some of it."""
     view, account_id = session.view, session.account_id
     async with db.read() as tx:
         if seqs[-1] - seqs[0] + 1 == len(seqs):
@@ -125,17 +126,18 @@ async def _read(session: Session, plan: Plan, uids: array[int], seqs: Sequence[i
         known = dict(zip(uids, seqs, strict=True))
         rows = [row for row in rows if row[0] in known]
         seqs = [known[row[0]] for row in rows]
+    marked = False
     if plan.seen:
-        rows = await _mark_seen(session, plan, rows)
-    return Rows(plan.columns, rows, seqs, view)
+        rows, marked = await _mark_seen(session, plan, rows)
+    return Rows(plan.columns, rows, seqs, view), marked
 
 
-async def _mark_seen(session: Session, plan: Plan, rows: list[Row]) -> list[Row]:
+async def _mark_seen(session: Session, plan: Plan, rows: list[Row]) -> tuple[list[Row], bool]:
     view = session.view
     mask, words, modseq = (plan.columns.index(name) for name in ("flags", "keywords", "modseq"))
     unseen = [row[0] for row in rows if not row[mask] & flags.SEEN]
     if not unseen:
-        return rows
+        return rows, False
     async with db.transaction() as tx:
         stored = await flags.store(tx, session.account_id, view.mailbox_id, unseen, "+", flags.SEEN)
         view.note_own(stored.modseq)
@@ -147,7 +149,7 @@ async def _mark_seen(session: Session, plan: Plan, rows: list[Row]) -> list[Row]
             _, fresh[modseq], fresh[mask], fresh[words] = now[row[0]]
             row = tuple(fresh)
         marked.append(row)
-    return marked
+    return marked, True
 
 
 async def _ahead(reads: Iterable[Coroutine[Any, Any, T]]) -> AsyncIterator[T]:
@@ -170,10 +172,8 @@ async def _ahead(reads: Iterable[Coroutine[Any, Any, T]]) -> AsyncIterator[T]:
             pending.add_done_callback(lambda task: task.cancelled() or task.exception())
 
 
-async def _send_bodies(session: Session, plan: Plan, rows: Rows) -> None:
-    items = plan.items
-    if plan.seen:
-        items = _with_flags(items, session)
+async def _send_bodies(session: Session, plan: Plan, rows: Rows, marked: bool) -> None:
+    items = _with_flags(plan.items, session) if marked else plan.items
     heads = render.lines(items, rows, b" " if items else b"")
     messages = list(zip(heads, bodies.wanted(plan.bodies, rows), strict=True))
     groups = list(bodies.batches(messages, OCTETS))
