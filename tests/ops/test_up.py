@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import imaplib
+import json
 import os
 import re
 import signal
@@ -12,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests.ops.installation import Installation, gone, installation
@@ -56,6 +58,42 @@ def test_other_commands_find_the_embedded_servers(running: Installation) -> None
     shown = running.run("account", "list", "--json")
     assert shown.returncode == 0, shown.stderr
     assert "admin@example.test" in shown.stdout
+
+
+def findings(made: Installation) -> tuple[int, dict[str, list[str]]]:
+    """What doctor says: its exit status, and the texts of what it calls wrong by check."""
+    done = made.run("doctor", "--json", "--no-dns")
+    wrong: dict[str, list[str]] = {}
+    for finding in json.loads(done.stdout):
+        if finding["level"] == "wrong":
+            assert finding["remedy"]
+            wrong.setdefault(finding["check"], []).append(finding["text"])
+    return done.returncode, wrong
+
+
+def test_doctor_finds_nothing_wrong_with_a_new_installation(running: Installation) -> None:
+    assert findings(running) == (0, {})
+    assert running.run("doctor", "--no-dns").stdout.rstrip().endswith("Nothing is wrong.")
+
+
+def test_doctor_names_wrong_counters_and_an_overdue_queue(running: Installation) -> None:
+    url = json.loads((running.data / "embedded.json").read_text())["database_url"]
+    with psycopg.connect(url, autocommit=True) as database:
+        database.execute("UPDATE mailbox SET messages = messages + 3 WHERE name = 'INBOX'")
+        database.execute(
+            "INSERT INTO outbound_recipient (outbound_id, address, destination, next_attempt_at, lease_until)"
+            " VALUES (0, 'a@b.test', 'b.test', now() - interval '1 hour', now() + interval '1 hour')"
+        )
+        try:
+            status, wrong = findings(running)
+        finally:
+            database.execute("DELETE FROM outbound_recipient WHERE outbound_id = 0")
+            database.execute("UPDATE mailbox SET messages = messages - 3 WHERE name = 'INBOX'")
+    assert status == 1
+    assert wrong["counters"][0].startswith("admin@example.test: mailbox ")
+    assert wrong["counters"][0].endswith("messages is counted as 3, and is 0")
+    assert wrong["queue"][0].startswith("1 recipients are overdue")
+    assert findings(running) == (0, {})
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can hand its children to another user")
@@ -136,6 +174,20 @@ def test_sigterm_stops_everything_in_order(running: Installation) -> None:
     assert running.stop(signal.SIGTERM) == 0
     assert gone(running, 0) == {}
     assert running.output().rstrip().endswith("stopped")
+
+
+def test_doctor_says_what_a_stopped_installation_lacks(running: Installation) -> None:
+    status, wrong = findings(running)
+    assert status == 1
+    assert set(wrong) == {"ports", "redis", "database"}
+    assert f"port {running.ports['SMTP']} (SMTP) does not answer" in wrong["ports"]
+    assert wrong["database"][0].startswith(f"nothing is running in {running.data}: start `make up` first")
+
+
+def test_other_commands_say_that_nothing_runs(running: Installation) -> None:
+    done = running.run("account", "list")
+    assert done.returncode == 1
+    assert "start `make up` first" in one_line(done)
 
 
 # --- refusing to start

@@ -6,7 +6,7 @@ import os
 from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from django.core.management.base import CommandParser
 
@@ -77,4 +77,4 @@ def masked(value: Any) -> str:
         f"{key}={MASK}" if "pass" in key.lower() else f"{key}={text}"
         for key, _, text in (pair.partition("=") for pair in parts.query.split("&") if pair)
     )
-    return urlunsplit((parts.scheme, login + at + host, parts.path, query, ""))
+    return f"{parts.scheme}://{login}{at}{host}{parts.path}{'?' if query else ''}{query}"
