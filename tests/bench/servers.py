@@ -272,9 +272,11 @@ def start_rival(kind: str, folder: Path) -> Server:
     services = [_service(line, smtp) for line in lines if line.strip() and not line.startswith("#")]
     (folder / "master.cf").write_text("\n".join(services) + "\n")
     for command in (["dovecot", "-c", str(folder / "dovecot.conf")], ["postfix", "-c", str(folder), "start"]):
-        run = subprocess.run(command, capture_output=True, text=True)
-        if run.returncode:
-            raise BenchError(f"{' '.join(command)} failed: {run.stderr.strip()[-1000:]}")
+        # To a file, not a pipe: the daemons keep what they inherit.
+        with (folder / "start.log").open("ab") as log:
+            code = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log).returncode
+        if code:
+            raise BenchError(f"{' '.join(command)} failed: {(folder / 'start.log').read_text()[-1000:]}")
     wait_port(smtp)
     wait_port(imap)
     roots = [int((folder / "run" / "master.pid").read_text()), int((folder / "queue" / "pid" / "master.pid").read_text())]
