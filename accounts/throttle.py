@@ -19,6 +19,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from functools import lru_cache
 
 WINDOW = 600.0  # seconds
 PAIR_LIMIT = 10
@@ -106,6 +107,7 @@ def _pair(source: str, address: str) -> Key:
     return ("pair", network(source), address.lower()[:320])
 
 
+@lru_cache(maxsize=4096)
 def network(source: str) -> str:
     """What counts as one source: an IPv4 address, an IPv6 /64, or any other text as it is."""
     try:

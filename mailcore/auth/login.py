@@ -13,7 +13,7 @@ import logging
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
@@ -23,6 +23,8 @@ from accounts.addresses import normalise
 from accounts.errors import AddressError
 from accounts.throttle import sign_ins
 from mailcore import db
+from mailcore.auth import lookup
+from mailcore.auth.lookup import Person
 from mailcore.db import sql
 from mailcore.errors import Code, MailError
 
@@ -30,20 +32,11 @@ log = logging.getLogger(__name__)
 
 # Argon2 beside the event loop: as many at once as a small machine has cores, and a queue of a few seconds.
 THREADS = 2
-QUEUE = 400
+QUEUE = 400  # attempts, running ones included
 # How long, and for how many secrets, a checked password is remembered after it was last used.
 REMEMBER_SECONDS = 300.0
 MAX_REMEMBERED = 20_000
 MAX_REJECTED = 5_000
-
-# Read at every login; 0.1 ms in the database.
-WHO = sql(f"""
-    SELECT a.id, a.address, a.name, d.name, a.password, a.is_active AND d.is_active,
-        EXISTS (SELECT FROM mfa_authenticator m WHERE m.user_id = a.id AND m.type IN ('totp', 'webauthn')),
-        ARRAY(SELECT p.digest FROM accounts_apppassword p WHERE p.account_id = a.id
-            LIMIT {app_passwords.MAX_PER_ACCOUNT})
-    FROM accounts_account a JOIN accounts_domain d ON d.id = a.domain_id
-    WHERE a.address = %s::text""")
 
 USED = sql(f"""
     UPDATE accounts_apppassword SET last_used_at = now()
@@ -62,19 +55,6 @@ class Identity:
     via: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Person:
-    """What the database says about an account at this moment; `password` is None when no password can be right."""
-
-    account_id: int
-    address: str
-    name: str
-    domain: str
-    active: bool
-    password: str | None
-    digests: tuple[bytes, ...]
-
-
 async def login(address: str, secret: str, *, protocol: str, source: str) -> Identity:
     """Check a secret; `protocol` is for the log, `source` the client's network address.
 
@@ -87,10 +67,10 @@ async def login(address: str, secret: str, *, protocol: str, source: str) -> Ide
         wanted = ""  # nobody's address, and checked like one
     named = wanted or address[:320]
     _refuse_guessing(source, named, protocol)
-    person = await _look_up(wanted)
+    person = await lookup.person(wanted)
     via = await _check(person, named, secret, source, protocol)
     if person is None or via is None:
-        delay = sign_ins.failed(source, named, _token(named, secret))
+        delay = sign_ins.failed(source, named, _token(named, secret))  # counted once, however often it is said
         log.warning("login failed: protocol=%s account=%r source=%s", protocol, named, source)
         await asyncio.sleep(delay)
         raise MailError(Code.AUTH_FAILED, "the address or the password is not right")
@@ -115,17 +95,7 @@ def _refuse_guessing(source: str, named: str, protocol: str) -> None:
         raise MailError(Code.TOO_MANY, "too many failed logins, try again later", f"{wait:.0f} s left")
 
 
-async def _look_up(address: str) -> _Person | None:
-    async with db.read() as tx:
-        row = await tx.one(WHO, (address,))
-    if row is None:
-        return None
-    account_id, own_address, name, domain, password, active, two_factor, digests = row
-    usable = password.startswith("argon2$") and not two_factor
-    return _Person(account_id, own_address, name, domain, active, password if usable else None, tuple(digests))
-
-
-async def _check(person: _Person | None, named: str, secret: str, source: str, protocol: str) -> str | None:
+async def _check(person: Person | None, named: str, secret: str, source: str, protocol: str) -> str | None:
     """How the secret proves that it is this person ("password" or "app password"), or None."""
     if person is not None and (digest := app_passwords.find(secret, person.digests)) is not None:
         if person.active:
@@ -138,12 +108,17 @@ async def _check(person: _Person | None, named: str, secret: str, source: str, p
         return "password"
     if _wrong.get(token) == fingerprint:
         return None
-    right = await _gate().verify(
-        token + fingerprint, secret[: passwords.MAX_LENGTH], encoded, lambda: _refuse_guessing(source, named, protocol)
-    )
-    right = right and encoded is not None and len(secret) <= passwords.MAX_LENGTH
-    (_right if right else _wrong).put(token, fingerprint)
-    return "password" if right else None
+
+    async def attempt() -> bool:
+        # Asked again, and counted before the next one's turn: guesses sent all at once get no further than one by one.
+        _refuse_guessing(source, named, protocol)
+        right = await _argon2(secret, encoded)
+        (_right if right else _wrong).put(token, fingerprint)
+        if not right:
+            sign_ins.failed(source, named, token)
+        return right
+
+    return "password" if await _gate().take_turn(token + fingerprint, attempt) else None
 
 
 async def _note_use(account_id: int, digest: bytes) -> None:
@@ -211,36 +186,40 @@ _used = _Memory(MAX_REMEMBERED, app_passwords.USED_RESOLUTION_SECONDS, sliding=F
 _threads = ThreadPoolExecutor(THREADS, thread_name_prefix="argon2")
 
 
+async def _argon2(secret: str, encoded: str | None) -> bool:
+    """One check in a thread, whether or not there is anything to match."""
+    if len(secret) > passwords.MAX_LENGTH:
+        secret, encoded = "", None
+
+    def matches() -> bool:
+        return passwords.verify(secret, encoded if encoded is not None else passwords.dummy_hash())
+
+    return await asyncio.get_running_loop().run_in_executor(_threads, matches) and encoded is not None
+
+
 class _Gate:
-    """Lets a few Argon2 checks of an event loop run at once, and the same check only once."""
+    """Lets a few attempts of an event loop run at once, and the same one only once."""
 
     def __init__(self) -> None:
         self._slots = asyncio.Semaphore(THREADS)
-        self._waiting = 0
         self._running: dict[bytes, asyncio.Task[bool]] = {}
 
-    async def verify(self, key: bytes, secret: str, encoded: str | None, allowed: Callable[[], None]) -> bool:
-        """Whether `secret` matches; `allowed` raises when waiting for a thread has made the attempt one too many.
+    async def take_turn(self, key: bytes, attempt: Callable[[], Coroutine[None, None, bool]]) -> bool:
+        """What `attempt` returns or raises. Raises MailError(UNAVAILABLE) when too many wait already.
 
-        Programs open several connections with one secret at a time: callers with the same `key` share one check.
+        Programs open several connections with one secret at a time: callers with the same `key` share one attempt.
         """
         task = self._running.get(key)
         if task is None:
-            if self._waiting >= QUEUE:
+            if len(self._running) >= QUEUE:
                 raise MailError(Code.UNAVAILABLE, "too many logins at once, try again", "argon2 queue is full")
-            task = asyncio.get_running_loop().create_task(self._verify(secret, encoded, allowed))
-            self._running[key] = task
+            task = self._running[key] = asyncio.get_running_loop().create_task(self._in_slot(attempt))
             task.add_done_callback(lambda done: self._finished(key, done))
         return await asyncio.shield(task)
 
-    async def _verify(self, secret: str, encoded: str | None, allowed: Callable[[], None]) -> bool:
-        self._waiting += 1
-        try:
-            async with self._slots:
-                allowed()
-                return await asyncio.get_running_loop().run_in_executor(_threads, _matches, secret, encoded)
-        finally:
-            self._waiting -= 1
+    async def _in_slot(self, attempt: Callable[[], Coroutine[None, None, bool]]) -> bool:
+        async with self._slots:
+            return await attempt()
 
     def _finished(self, key: bytes, task: asyncio.Task[bool]) -> None:
         del self._running[key]
@@ -257,8 +236,3 @@ def _gate() -> _Gate:
     if gate is None:
         gate = _gates[loop] = _Gate()
     return gate
-
-
-def _matches(secret: str, encoded: str | None) -> bool:
-    """In a thread: one Argon2 check, whether or not there is anything to match."""
-    return passwords.verify(secret, encoded if encoded is not None else passwords.dummy_hash()) and encoded is not None

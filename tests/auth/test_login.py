@@ -297,3 +297,35 @@ def test_a_digest_of_a_former_installation_key_still_holds(settings: Any) -> Non
     assert app_passwords.find(secret, [stored]) == stored
     settings.SECRET_KEY_FALLBACKS = []
     assert app_passwords.find(secret, [stored]) is None
+
+
+async def test_everybody_coming_back_at_once_gets_the_own_identity_and_shares_a_few_statements() -> None:
+    secrets = await changing(
+        lambda: {
+            f"u{n}@example.org": people.add_app_password(people.add_account(f"u{n}@example.org")) for n in range(40)
+        }
+    )
+    async with pool():
+        entered = await asyncio.gather(*(enter(address, secret) for address, secret in secrets.items() for _ in (1, 2)))
+        hung_up = [asyncio.create_task(enter(address, secret)) for address, secret in secrets.items()]
+        await asyncio.sleep(0)
+        for task in hung_up[::2]:
+            task.cancel()
+        done = await asyncio.gather(*hung_up, return_exceptions=True)
+        assert (await enter(ALICE, "correct horse")).address == ALICE
+    assert [identity.address for identity in entered] == [address for address in secrets for _ in (1, 2)]
+    assert [each.address for each in done[1::2]] == list(secrets)[1::2]
+    assert all(isinstance(each, asyncio.CancelledError) for each in done[::2])
+
+
+async def test_while_the_database_is_away_everybody_is_asked_to_come_back_and_then_let_in() -> None:
+    await db.open_pool(1, timeout=0.3)
+    try:
+        async with db.transaction():  # nobody else gets a connection
+            codes = await asyncio.gather(
+                *(refused(address, "correct horse") for address in (ALICE, BOB, CHARLIE, ALICE))
+            )
+        assert set(codes) == {Code.UNAVAILABLE}
+        assert (await enter(ALICE, "correct horse")).address == ALICE
+    finally:
+        await db.close_pool()

@@ -9,7 +9,7 @@ from django.db import connection
 
 from accounts import people
 from mailcore import db
-from mailcore.auth import login, senders
+from mailcore.auth import login, lookup, senders
 from mailcore.auth.senders import sender_addresses, sender_allowed
 
 pytestmark = pytest.mark.django_db
@@ -79,7 +79,7 @@ def test_the_addresses_to_choose_from_begin_with_the_own_one(ids: dict[str, int]
         ]
 
 
-@pytest.mark.parametrize("statement", [login.WHO, login.USED, senders.ALLOWED, senders.ADDRESSES])
+@pytest.mark.parametrize("statement", [lookup.WHO, login.USED, senders.ALLOWED, senders.ADDRESSES])
 def test_statement_is_prepared(statement: str) -> None:
     names: dict[str, int] = {}
 
