@@ -35,7 +35,7 @@ def imap(django_db_setup: None) -> Iterator[Running]:
 
 @pytest.fixture
 def people(transactional_db: None) -> Callable[[str], Person]:
-    """Makes a person by name, in a domain of this test's own: the server remembers mailboxes longer than a test lasts."""
+    """Makes a person by name, in a domain of this test: the server remembers more than one test."""
     auth.forget()
     sign_ins.clear()
     domain = f"t{next(_domains)}.example"

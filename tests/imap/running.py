@@ -46,7 +46,13 @@ class Running:
         await wake.start(os.environ["REDIS_URL"], _modseqs)
         self.ingest = Ingest()
         return await imap_server.start(
-            HOST, 0, 0, tls.server_context(conf), ingest=self.ingest, limits=self._limits, message_size=self._message_size
+            HOST,
+            0,
+            0,
+            tls.server_context(conf),
+            ingest=self.ingest,
+            limits=self._limits,
+            message_size=self._message_size,
         )
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:

@@ -67,7 +67,9 @@ class Client:
     """One connection; reads whole responses, literals included."""
 
     def __init__(self, world: World, tls: bool) -> None:
-        self.socket: socket.socket = socket.create_connection((world.host, world.tls_port if tls else world.port), TIMEOUT)
+        self.socket: socket.socket = socket.create_connection(
+            (world.host, world.tls_port if tls else world.port), TIMEOUT
+        )
         if tls:
             self.start_tls()
         self.buffer = b""
@@ -175,7 +177,12 @@ class Player:
                 client, sign, text = step.groups()
                 if sign in "<=?":
                     group = [(number, sign, text)]
-                    while at < end and (more := _STEP.fullmatch(lines[at].rstrip())) and more[1] == client and more[2] in "<=?":
+                    while (
+                        at < end
+                        and (more := _STEP.fullmatch(lines[at].rstrip()))
+                        and more[1] == client
+                        and more[2] in "<=?"
+                    ):
                         group.append((at + 1, more[2], more[3]))
                         at += 1
                     self._expect(script, client, group)
@@ -201,7 +208,9 @@ class Player:
             client.start_tls()
         elif text == "eof":
             if (line := client.receive()) is not None:
-                raise Mismatch(f"{where}: expected the end of client {name}'s connection, got {line!r}\n{client.story()}")
+                raise Mismatch(
+                    f"{where}: expected the end of client {name}'s connection, got {line!r}\n{client.story()}"
+                )
         elif text == "quiet":
             try:
                 line = client.receive(QUIET)
