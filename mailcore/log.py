@@ -66,9 +66,7 @@ def configure(_settings: object = None) -> None:
     others_add_time = "MAILSTEAD_SUPERVISED" in os.environ or "JOURNAL_STREAM" in os.environ
     if conf.log_format == "json" or not others_add_time:
         shared.append(structlog.processors.TimeStamper(fmt="iso", utc=True))
-    renderer: structlog.types.Processor = (
-        structlog.processors.JSONRenderer() if conf.log_format == "json" else _text  # type: ignore[assignment]  # a Processor by its protocol
-    )
+    renderer: structlog.types.Processor = structlog.processors.JSONRenderer() if conf.log_format == "json" else _text
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.stdlib.BoundLogger,

@@ -61,15 +61,16 @@ def check_database(url: str, *, create: bool = False) -> None:
     except psycopg.ProgrammingError as error:
         raise ConfigError(f"DATABASE_URL: {_one_line(error)}") from None
     name = str(wanted.get("dbname") or "")
-    connect = {"connect_timeout": 10, "autocommit": True}
     try:
         if create:
-            with psycopg.connect(make_conninfo(url, dbname="postgres"), **connect) as server:
+            with psycopg.connect(make_conninfo(url, dbname="postgres"), connect_timeout=10, autocommit=True) as server:
                 if not server.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone():
                     server.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        with psycopg.connect(url, **connect) as connection:
+        with psycopg.connect(url, connect_timeout=10, autocommit=True) as connection:
             version = connection.info.server_version
-            values = [connection.execute(f"SHOW {each}").fetchone() for each in DURABILITY]  # type: ignore[arg-type]  # fixed names
+            values = [
+                connection.execute(sql.SQL("SHOW {}").format(sql.Identifier(each))).fetchone() for each in DURABILITY
+            ]
     except psycopg.OperationalError as error:
         where = f"{wanted.get('host') or 'the local socket'}"
         raise ConfigError(f"DATABASE_URL: no database at {where}: {_one_line(error)}") from None
