@@ -34,6 +34,7 @@ class Timeouts:
     write: float = 180  # for each chunk of the data
     content: float = 600
     quit: float = 5
+    total: float = 1800  # one transaction, besides what its length takes
 
 
 class Connection(asyncio.Protocol):
@@ -46,7 +47,7 @@ class Connection(asyncio.Protocol):
         self._lost: BaseException | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._writable: asyncio.Future[None] | None = None
-        self._upgrading = False
+        self._leaving = False
 
     # --- asyncio's side
 
@@ -55,6 +56,9 @@ class Connection(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
+        if self._leaving and self._transport is not None:
+            self._transport.close()
+            return
         self._reader.feed(data)
         if len(self._reader) > MAX_PENDING and self._transport is not None:
             self._lost = ReplyError("more replies than were asked for")
@@ -163,15 +167,13 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    async def quit(self, timeout: float) -> None:
-        """Say goodbye and close; no failure matters any more."""
-        try:
-            self.write(b"QUIT\r\n")
-            await self.reply(timeout)
-        except (OSError, ReplyError):
-            pass
-        finally:
-            self.abort()
+    def leave(self, timeout: float) -> None:
+        """Say goodbye and close when it is answered, or after `timeout` seconds; returns at once."""
+        if self._transport is None or self._lost is not None:
+            return
+        self._leaving = True
+        self._transport.write(b"QUIT\r\n")
+        asyncio.get_running_loop().call_later(timeout, self.abort)
 
 
 async def connect(address: str, port: int, timeout: float, source: str | None = None) -> Connection:

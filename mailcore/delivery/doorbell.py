@@ -1,7 +1,7 @@
 """Tells the workers that something was queued, without making whoever queued it wait.
 
-A thread gathers what is rung while it speaks to Redis, so that a thousand messages cost a handful of tasks. When Redis is
-away nothing is told, and beat's sweep finds the messages a few seconds later.
+A thread gathers what is rung while it speaks to Redis, so that a thousand messages cost a handful of tasks. When Redis
+is away nothing is told, and beat's sweep finds the messages a few seconds later.
 """
 
 from __future__ import annotations

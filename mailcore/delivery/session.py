@@ -19,6 +19,8 @@ from mailcore.delivery.route import Host
 # Recipients of one transaction (RFC 5321 §4.5.3.1.8: at least 100 are taken) and messages of one connection.
 MAX_RECIPIENTS = 100
 MAX_MESSAGES = 100
+# Octets per second below which a transfer is broken off.
+SLOWEST = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +70,9 @@ class Session:
     def offers(self, extension: str) -> bool:
         return extension in self.extensions
 
-    async def close(self) -> None:
-        """Say goodbye without making anybody wait for it."""
-        await self.connection.quit(self.timeouts.quit)
+    def close(self) -> None:
+        """Say goodbye; nobody waits for the answer."""
+        self.connection.leave(self.timeouts.quit)
 
 
 async def open_session(host: Host, hello: str, timeouts: Timeouts, *, use_tls: bool = True) -> Session:
@@ -183,7 +185,9 @@ async def send(session: Session, message: Message, recipients: Sequence[Recipien
     exchange = _Exchange(session, message, recipients)
     session.messages += 1
     try:
-        await exchange.run()
+        # However slowly it answers, one server holds a message for so long and not longer.
+        async with asyncio.timeout(session.timeouts.total + message.size / SLOWEST):
+            await exchange.run()
     except (OSError, TimeoutError, outcome.ReplyError) as error:
         session.connection.abort()
         exchange.settle(outcome.of_error(exchange.stage, error))

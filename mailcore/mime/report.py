@@ -79,7 +79,7 @@ _SUBJECTS: dict[Action, str] = {
 
 _OPENINGS: dict[Action, str] = {
     "failed": "Your message could not be delivered. It will not be tried again.",
-    "delayed": "Your message has not been delivered yet. There is nothing you need to do: it is tried again until {until}.",
+    "delayed": "Your message has not been delivered yet. You need not do anything: it is tried again until {until}.",
     "delivered": "Your message was delivered. You had asked to be told.",
     "relayed": "Your message was passed on to a server that sends no receipts. You had asked to be told.",
 }
@@ -238,4 +238,4 @@ def _subject(text: str) -> str:
 
 
 def _folded(text: str, width: int = 76) -> str:
-    return "\r\n ".join(textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=len(text) > 900))
+    return "\r\n ".join(textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False))

@@ -1,0 +1,167 @@
+"""Telling the sender: failure, delay and, when asked for, success (RFC 3461, RFC 3464), together with the result.
+
+Nobody is told about a bounce (null sender), and no stranger is told about mail that only passed through here: that
+address may be forged. The notice goes into the sender's INBOX when that is here, else into the queue with null sender.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from accounts.addresses import AddressError, normalise, parse_address
+from accounts.secrets import SealError
+from mailcore import mime
+from mailcore.conf import Conf
+from mailcore.db import Tx
+from mailcore.delivery import backoff, content, dkim
+from mailcore.delivery.outcome import Outcome
+from mailcore.errors import MailError
+from mailcore.mime.report import Action, Fate, Report, compose
+from mailcore.store import accounts, queue, trace
+from mailcore.store.append import Incoming, append
+from mailcore.store.queue import Claimed, Outgoing, Recipient
+
+# The message itself comes back only when it is small, or the sender asked for it (RET=FULL) and it is not huge.
+FULL_BY_DEFAULT = 64 * 1024
+FULL_AT_MOST = 4 * 1024 * 1024
+
+_WANTED: dict[Action, str] = {"failed": "FAILURE", "delayed": "DELAY", "delivered": "SUCCESS", "relayed": "SUCCESS"}
+_XTEXT = re.compile(r"\+([0-9A-F]{2})")
+_UTF8_XTEXT = re.compile(r"\\x\{([0-9A-F]{2,6})\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something to tell about one recipient; `remote` is the server that spoke last."""
+
+    claim: Claimed
+    action: Action
+    outcome: Outcome
+    remote: str | None = None
+
+
+def is_wanted(claim: Claimed, action: Action) -> bool:
+    """Whether the sender is to be told (NOTIFY of RFC 3461 §4.1; without it, of failure and delay)."""
+    if not claim.sender or claim.account_id is None:
+        return False
+    wanted = (claim.notify or "FAILURE,DELAY").upper().split(",")
+    return _WANTED[action] in wanted
+
+
+async def tell(tx: Tx, conf: Conf, notices: Sequence[Notice]) -> None:
+    """Write and deliver the notices that are wanted: one for each message and kind."""
+    groups: dict[tuple[int, Action], list[Notice]] = {}
+    for notice in notices:
+        if is_wanted(notice.claim, notice.action):
+            groups.setdefault((notice.claim.outbound_id, notice.action), []).append(notice)
+    for (_, action), group in sorted(groups.items(), key=lambda item: item[0]):
+        await _tell_one(tx, conf, action, group)
+
+
+async def _tell_one(tx: Tx, conf: Conf, action: Action, group: Sequence[Notice]) -> None:
+    claim = group[0].claim
+    report = _report(conf, group, await _original(tx, claim))
+    raw = compose(report)
+    name = trace.new_id()
+    address, targets, remote = await _targets(tx, claim.sender)
+    stored = False
+    if targets:
+        received = b"Return-Path: <>\r\n" + raw
+        derived = mime.parse(received)
+        items = [Incoming(account, 0, received, derived, trace_id=name, recipient=address) for account in targets]
+        results = await append(tx, items)
+        stored = any(not isinstance(result, MailError) for result in results)
+        if not stored:
+            # No room this very moment: the queue will try again, as for any mail.
+            remote = (*remote, address)
+    detail = {"of": claim.trace_id, "kind": action, "recipients": [notice.claim.address for notice in group[:20]]}
+    number = None
+    if remote:
+        to = [Recipient(each, "NEVER") for each in remote]
+        utf8 = report.utf8 or not all(each.isascii() for each in (address, *remote))
+        raw = await _signature(tx, conf.hostname, raw) + raw
+        number = await queue.enqueue(tx, Outgoing("", to, name, raw, smtputf8=utf8, body_8bit=not raw.isascii()))
+    if not (stored or remote):
+        detail["lost"] = "the sender's mailbox is gone"
+    about = trace.Event(name, "dsn", claim.account_id, number, "", address, None, detail)
+    detail = detail | {"id": name}
+    told = trace.Event(claim.trace_id, "dsn", claim.account_id, claim.outbound_id, "", address, None, detail)
+    await trace.add(tx, [told, about])
+
+
+async def _original(tx: Tx, claim: Claimed) -> bytes:
+    try:
+        return content.crlf(claim.prepend + await queue.blob(tx, claim.blob))
+    except MailError:
+        return claim.prepend  # lost content is no reason to lose the notice as well
+
+
+async def _targets(tx: Tx, sender: str) -> tuple[str, list[int], tuple[str, ...]]:
+    """The sender's address, the accounts that it is here, and where it leads elsewhere."""
+    try:
+        parsed = parse_address(sender)
+        local = not parsed.is_literal and await accounts.is_local_domain(tx, parsed.domain)
+        if not local:
+            return sender, [], (sender,)
+        address = normalise(sender)
+        resolution = await accounts.resolve(tx, address)
+    except (AddressError, MailError):
+        return sender, [], ()
+    return address, sorted({found.account_id for found in resolution.accounts}), resolution.remote
+
+
+async def _signature(tx: Tx, hostname: str, raw: bytes) -> bytes:
+    try:
+        keys = await dkim.load_keys(tx, hostname)
+    except SealError:
+        return b""
+    return dkim.sign(raw, keys) if keys else b""
+
+
+def _report(conf: Conf, group: Sequence[Notice], original: bytes) -> Report:
+    claim = group[0].claim
+    now = datetime.now(UTC)
+    asked = claim.dsn_ret or ("FULL" if len(original) <= FULL_BY_DEFAULT else "HDRS")
+    return Report(
+        sender=claim.sender,
+        hostname=conf.hostname,
+        fates=[_fate(notice, now) for notice in group],
+        original=original,
+        full=asked == "FULL" and len(original) <= FULL_AT_MOST,
+        arrived=claim.created_at,
+        now=now,
+        envid=_unxtext(claim.dsn_envid) if claim.dsn_envid else None,
+        utf8=claim.smtputf8 and not (claim.sender.isascii() and all(n.claim.address.isascii() for n in group)),
+    )
+
+
+def _fate(notice: Notice, now: datetime) -> Fate:
+    claim, result = notice.claim, notice.outcome
+    until = None
+    if notice.action == "delayed":
+        until = now + timedelta(seconds=max(0.0, backoff.MAX_AGE - claim.age))
+    return Fate(
+        address=claim.address,
+        action=notice.action,
+        status=result.status if notice.action != "failed" else _permanent(result.status),
+        reason="" if result.remote else result.text,
+        diagnostic=result.text if result.remote else None,
+        remote=notice.remote,
+        orcpt=_unxtext(claim.orcpt) if claim.orcpt else None,
+        at=now,
+        retry_until=until,
+    )
+
+
+def _permanent(status: str) -> str:
+    """What failed for now until it was too late has failed: 4.4.1 of the last attempt makes 4.4.7 (RFC 3463 §3.5)."""
+    return "4.4.7" if status.startswith("4.4.") else status
+
+
+def _unxtext(text: str) -> str:
+    """Undo xtext (RFC 3461 §4) and the utf-8 form of RFC 6533 §3."""
+    text = _UTF8_XTEXT.sub(lambda found: chr(min(int(found[1], 16), 0x10FFFF)), text)
+    return _XTEXT.sub(lambda found: chr(int(found[1], 16)), text)
