@@ -34,10 +34,10 @@ def envelope(fields: Fields, budget: int = MAX_ADDRESSES) -> tuple[bytes, Summar
         budget -= found.size
         lists.append(found)
     from_, sender, reply_to, to, cc, bcc = lists
-    date = _first(fields, b"date")
-    subject = _first(fields, b"subject")
-    in_reply_to = _first(fields, b"in-reply-to")
-    message_id = _first(fields, b"message-id")
+    date = _last(fields, b"date")
+    subject = _last(fields, b"subject")
+    in_reply_to = _last(fields, b"in-reply-to")
+    message_id = _last(fields, b"message-id")
     imap = b"(%b %b %b %b %b %b %b %b %b %b)" % (
         nstring(date),
         nstring(subject),
@@ -51,7 +51,7 @@ def envelope(fields: Fields, budget: int = MAX_ADDRESSES) -> tuple[bytes, Summar
         nstring(message_id),
     )
     decoded = decode_header(subject) if subject is not None else None
-    list_id = _first(fields, b"list-id")
+    list_id = _last(fields, b"list-id")
     summary = Summary(
         decoded,
         from_.people,
@@ -70,9 +70,10 @@ def envelope(fields: Fields, budget: int = MAX_ADDRESSES) -> tuple[bytes, Summar
     return imap, summary, budget
 
 
-def _first(fields: Fields, name: bytes) -> bytes | None:
+def _last(fields: Fields, name: bytes) -> bytes | None:
+    """A field that should occur once; of several the last counts, as in RFC 8621 §4.1.3."""
     values = fields.get(name)
-    return unfold(values[0][:MAX_VALUE]) if values else None
+    return unfold(values[-1][:MAX_VALUE]) if values else None
 
 
 def _addresses(values: list[bytes], budget: int) -> AddressList:

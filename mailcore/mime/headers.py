@@ -25,7 +25,8 @@ CACHED_FIELDS: frozenset[bytes] = frozenset(
 
 # (whole raw field, name, raw value)
 _FIELD = re.compile(rb"^(([!-9;-~]++)[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*)\n?)", re.M)
-_FOLD = re.compile(rb"\r*\n(?=[ \t])|[\r\n]+")
+_FOLD = re.compile(rb"\r*\n[ \t]")
+_STRAY_BREAK = re.compile(rb"[\r\n]+")
 _JUNK_CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]+")
 _SPACES = re.compile(r"\s+")
 
@@ -51,10 +52,15 @@ def header_end(raw: bytes, start: int, end: int) -> int:
 
 
 def unfold(value: bytes) -> bytes:
-    """A raw field value on one line (RFC 5322 §2.2.3), without white space around it."""
+    """A raw field value on one line (RFC 5322 §2.2.3), without white space around it.
+
+    A tab after a line break stands for the space that old mailers replaced by it.
+    """
     value = value.strip()
-    if b"\n" in value or b"\r" in value:
-        value = _FOLD.sub(b"", value)
+    if b"\n" in value:
+        value = _FOLD.sub(b" ", value)
+    if b"\r" in value or b"\n" in value:
+        value = _STRAY_BREAK.sub(b" ", value)
     return value
 
 
@@ -119,7 +125,7 @@ def tidy(text: str) -> str:
     return _JUNK_CONTROLS.sub("", text).strip()
 
 
-_BREAKS = {ord("\n"): " ", ord("\r"): None, ord("\t"): " "}
+_BREAKS = {ord("\n"): " ", ord("\r"): " ", ord("\t"): " "}
 
 
 def _decode_words(value: bytes) -> str:

@@ -12,8 +12,8 @@ from html.entities import html5
 # Comments, and elements whose content is no text. Unclosed ones reach to the end, as in browsers.
 _DROPPED = re.compile(
     r"<(?:!--[^-]*(?:-(?!->)[^-]*)*(?:-->|\Z)"
-    r"|script\b[^<]*(?:<(?!/script)[^<]*)*(?:</script|\Z)"
-    r"|style\b[^<]*(?:<(?!/style)[^<]*)*(?:</style|\Z)"
+    r"|script\b[^<]*(?:<(?!/script)[^<]*)*(?:</script[^>]*>?|\Z)"
+    r"|style\b[^<]*(?:<(?!/style)[^<]*)*(?:</style[^>]*>?|\Z)"
     r"|title\b[^<]*)",
     re.I,
 )

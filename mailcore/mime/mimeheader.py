@@ -26,7 +26,7 @@ class Mime:
     """A MIME header, parsed. Never changed after it was made: headers that repeat share one."""
 
     __slots__ = (
-        "boundary", "charset", "cid", "disposition", "encoding", "extension", "filename", "flow", "head", "language",
+        "boundary", "charset", "cid", "disposition", "encoding", "extension", "filename", "flow", "has_fields", "head", "language",
         "location", "multi_head", "optional", "subtype", "type",
     )  # fmt: skip
 
@@ -41,6 +41,7 @@ class Mime:
     location: str | None
     language: str | None
     flow: str | None
+    has_fields: bool  # any field at all was found
     optional: list[str | None]  # the fields of Part from charset on, what is empty at the end left out
     head: bytes  # BODYSTRUCTURE of a leaf up to its encoding: '"text" "plain" (...) NIL NIL "7bit"'
     extension: bytes  # of a leaf: md5 dsp lang loc
@@ -67,6 +68,7 @@ _repeated = lru_cache(maxsize=1024)(_parse_block)
 def mime_of(found: Mapping[bytes, bytes], in_digest: bool) -> Mime:
     """The MIME header given as lower-case field name -> raw value."""
     mime = Mime()
+    mime.has_fields = bool(found)
     content_type = found.get(b"content-type")
     type_params: list[tuple[bytes, bytes]] = []
     match = None
@@ -98,7 +100,7 @@ def mime_of(found: Mapping[bytes, bytes], in_digest: bool) -> Mime:
     mime.cid = decode_header(cid.strip(b"<> \t")) or None if cid else None
     location = _text(found, b"content-location")
     mime.location = decode_header(location) or None if location else None
-    languages = _LANGUAGE.findall(found.get(b"content-language", b"")[:200])
+    languages = _LANGUAGE.findall(params.without_comments(found.get(b"content-language", b"")[:200]))
     mime.language = ",".join(tag.decode("ascii") for tag in languages) or None
 
     mime.optional = [

@@ -141,6 +141,8 @@ def has_attachment(parts: list[Part], attachments: list[int], shown: list[int]) 
             if part.cid is None and part.filename:
                 return True
             continue
+        if part.parent < 0 and part.type == "text":
+            continue
         container = parts[part.parent].subtype if part.parent >= 0 else ""
         if container in _NO_ATTACHMENTS_IN or part.subtype in _WRAPPERS:
             continue

@@ -63,6 +63,8 @@ def scan(raw: bytes, header_size: int, root: Mime) -> list[Node]:
         else:
             body_start = header_end(raw, start, line_end)
             mime = mime_header(raw[start:body_start], in_digest)
+            if number and not mime.has_fields and body_start - start > 2:
+                body_start = start  # text at once, without the blank line that should come before it
         body_end = content_end if content_end > body_start else body_start
         row = len(nodes)
         room = MAX_PARTS - row - len(stack) - 1
@@ -81,7 +83,7 @@ def scan(raw: bytes, header_size: int, root: Mime) -> list[Node]:
             if mime.boundary:
                 pieces, false_delimiters = _split(raw, body_start, body_end, mime.boundary, room, false_delimiters)
             if not pieces:
-                nodes.append(_undivided(prefix, id, row, body_start, body_end))
+                nodes.append(_undivided(raw, (id + "." if id else prefix) + "1", row, body_start, body_end))
                 continue
             if number:
                 prefix = id + "."
@@ -99,10 +101,11 @@ def scan(raw: bytes, header_size: int, root: Mime) -> list[Node]:
     return nodes
 
 
-def _undivided(prefix: str, id: str, row: int, start: int, end: int) -> Node:
+def _undivided(raw: bytes, id: str, row: int, start: int, end: int) -> Node:
     """The one child of a multipart without any delimiter: its body as plain text, so that nobody loses it from view.
     A multipart without a child could not be told in BODYSTRUCTURE either."""
-    node = Node((id + "." if id else prefix) + "1", row, _UNDIVIDED, start, start, end)
+    node = Node(id, row, _UNDIVIDED, start, start, end)
+    node.lines = raw.count(b"\n", start, end)
     return node
 
 
@@ -134,7 +137,7 @@ def _split(
         pos = begin - 1
         if large:
             pos = _behind_header(raw, begin, pos, end, needle)
-    if begin >= 0:
+    if begin >= 0 and (begin < end or not pieces):
         pieces.append((begin, end, end))
     return pieces, false_delimiters
 

@@ -17,6 +17,7 @@ from mailcore.mime.types import SearchText
 # Text of the parts by row: of HTML its source.
 Texts = dict[int, str]
 
+_DELETED_SPACE = re.compile(r"(?<!\n--) \r?\n")  # RFC 3676 §4.1: where the lines of DelSp text join
 _HEAD = 2 * MAX_HEADER_TEXT  # octets of an embedded message's header that are looked at
 
 
@@ -36,6 +37,8 @@ def decode_texts(raw: bytes, nodes: list[Node]) -> Texts:
             elif mime.encoding in ENCODINGS:
                 node.size = decoded_size(raw, start, end, mime.encoding)
             text = text_of(data, mime.charset, mime.subtype)
+            if mime.flow == "delsp":
+                text = _DELETED_SPACE.sub("", text)
             room -= len(text)
             texts[row] = text
         elif mime.encoding in ENCODINGS:
@@ -98,8 +101,8 @@ def header_text(fields: list[Field]) -> tuple[str, dict[bytes, list[str]]]:
         lines.append(f"{name.decode('ascii')}: {text}")
     header = "\n".join(lines)
     if "\0" in header:
-        header = header.replace("\0", "")
-        named = {name: [text.replace("\0", "") for text in texts] for name, texts in named.items()}
+        header = "\n".join([fold(line) for line in lines])
+        named = {name: [fold(text) for text in texts] for name, texts in named.items()}
     if len(header) > MAX_HEADER_TEXT:
         header = header[: header.rfind("\n", 0, MAX_HEADER_TEXT) + 1].rstrip("\n")
     return header, named
@@ -114,8 +117,9 @@ def _body_text(raw: bytes, nodes: list[Node], texts: Texts) -> str:
             break
         if node.parent >= 0 and nodes[node.parent].is_message:
             chunk, _ = header_text(field_list(raw[node.header_start : min(node.body_start, node.header_start + _HEAD)]))
-            chunks.append(chunk)
-            room -= len(chunk) + 1
+            if chunk:
+                chunks.append(chunk)
+                room -= len(chunk) + 1
         text = texts.get(row)
         if not text:
             continue
@@ -155,7 +159,7 @@ def preview(nodes: list[Node], texts: Texts, body: list[int], html_body: list[in
     """
     for row in (*body[:10], *html_body[:10], *list(texts)[:10]):
         text = texts.get(row)
-        if not text:
+        if not text or nodes[row].mime.type != "text":
             continue
         if nodes[row].mime.subtype == "html":
             html = text[:_LOOK_HTML]
