@@ -9,8 +9,10 @@ from typing import Any
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.mfa.adapter import DefaultMFAAdapter
 from django.contrib.auth.base_user import AbstractBaseUser
+from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 
+from accounts.passwords import unusable_reason
 from accounts.secrets import seal, unseal
 from accounts.throttle import sign_ins
 
@@ -27,6 +29,12 @@ class AccountAdapter(DefaultAccountAdapter):
 
     def is_open_for_signup(self, request: HttpRequest) -> bool:
         return False
+
+    def clean_password(self, password: str, user: AbstractBaseUser | None = None) -> str:
+        """A new password has to be one that mail programs can send, too."""
+        if reason := unusable_reason(password):
+            raise ValidationError(reason)
+        return str(super().clean_password(password, user))
 
     def pre_authenticate(self, request: HttpRequest, **credentials: Any) -> None:
         """Refuse guessing before any password is hashed, by our own count and then by allauth's."""

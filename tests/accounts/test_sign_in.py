@@ -126,6 +126,7 @@ def test_the_password_is_changed_with_the_old_one_and_judged(client: Client) -> 
         {"oldpassword": "x"},
         {"password2": "y"},
         {"password1": "alice@example", "password2": "alice@example"},
+        {"password1": "tab\tinside it", "password2": "tab\tinside it"},
     ):
         assert client.post(url, fields | wrong).status_code == 200
     assert client.post(url, fields).status_code == 302
