@@ -54,13 +54,13 @@ clean:
 
 # The stamps keep the second start instant: pip is asked only when the lock has changed.
 $(VENV)/.installed: requirements.lock | $(BIN)/python
-	@echo "installing what Mailstead needs into $(VENV) …"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@echo "installing what Mailstead needs into $(VENV), about half a minute …"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock
 	@touch $@
 
 $(VENV)/.installed-dev: requirements-dev.lock | $(BIN)/python
-	@echo "installing what Mailstead and its tests need into $(VENV) …"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@echo "installing what Mailstead and its tests need into $(VENV), about a minute …"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@touch $@ $(VENV)/.installed
 
 $(BIN)/python:

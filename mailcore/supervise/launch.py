@@ -25,6 +25,7 @@ USER = "mailstead"
 _FALLBACK_USERS = ("postgres", "nobody")
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_KEEPCAPS, _PR_SET_CHILD_SUBREAPER = 1, 4, 8, 36
+_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP = 28, 1 << 2
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 47, 2
 _CAP_DAC_OVERRIDE = 1
 CAP_SEARCH = 2  # CAP_DAC_READ_SEARCH: read files and pass directories that are closed to the user
@@ -110,6 +111,9 @@ def prelude(identity: Identity | None, *, death: signal.Signals, privileges: Seq
         os.setsid()
         if identity is not None:
             _libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)
+            if CAP_SEARCH in privileges:
+                # access(2), with which Postgres looks for its programs, else ignores what an ordinary user may.
+                _libc.prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, 0, 0, 0)
             os.setgroups([])
             os.setresgid(identity.gid, identity.gid, identity.gid)
             os.setresuid(identity.uid, identity.uid, identity.uid)
@@ -207,11 +211,12 @@ def fork(
 
 
 def process_age(pid: int) -> str | None:
-    """When a process began, in the kernel's own measure; with the pid it names a process for ever. None = no more."""
+    """When a process began, in the kernel's own measure; with the pid it names a process for ever. None = it has ended."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
         return None
+    return None if fields[0] == "Z" else fields[19]
 
 
 def processes() -> list[int]:
