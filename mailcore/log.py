@@ -23,6 +23,8 @@ _SECRET_NAMES = ("password", "secret", "token", "authorization", "cookie")
 _QUIET = {
     "aiosmtpd": logging.WARNING,
     "asyncio": logging.WARNING,
+    "celery.app.trace": logging.WARNING,
+    "celery.worker.strategy": logging.WARNING,
     "mail.log": logging.WARNING,
     "httpx": logging.WARNING,
     "mail.debug": logging.WARNING,
@@ -30,6 +32,11 @@ _QUIET = {
     "django.request": logging.ERROR,
     "psycopg.pool": logging.WARNING,
 }
+
+
+def _no_sweeps(record: logging.LogRecord) -> bool:
+    """Beat announces every task it sends, every few seconds."""
+    return record.levelno > logging.INFO or not record.getMessage().startswith("Scheduler: Sending due task")
 
 
 def _mask(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -85,6 +92,7 @@ def configure(_settings: object = None) -> None:
     root.setLevel(conf.log_level.upper())
     for name, level in _QUIET.items():
         logging.getLogger(name).setLevel(max(level, root.level))
+    logging.getLogger("celery.beat").addFilter(_no_sweeps)
     for name in ("django", "django.server", "celery", "granian"):  # their own handlers would write every line twice
         logger = logging.getLogger(name)
         logger.handlers[:] = []

@@ -211,7 +211,7 @@ def fork(
 
 
 def process_age(pid: int) -> str | None:
-    """When a process began, in the kernel's own measure; with the pid it names a process for ever. None = it has ended."""
+    """When a process began, as the kernel counts; with the pid it names a process for ever. None = it has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
