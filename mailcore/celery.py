@@ -54,7 +54,12 @@ app.conf.update(
     worker_send_task_events=False,
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
-    broker_transport_options={"visibility_timeout": 900, "socket_keepalive": True, "health_check_interval": 25},
+    broker_transport_options={
+        "visibility_timeout": 900,
+        "socket_keepalive": True,
+        "socket_connect_timeout": 5,
+        "health_check_interval": 25,
+    },
     task_publish_retry=False,
     beat_scheduler="celery.beat:Scheduler",  # keeps nothing on disk: the schedule is this code
     beat_schedule={

@@ -9,6 +9,7 @@ import asyncio
 import ssl
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import cast
 
 from mailcore.delivery.outcome import Dropped, Reply, ReplyError, parse_reply
 from mailcore.wire.reader import BareLF, ByteReader, LineTooLong
@@ -52,8 +53,7 @@ class Connection(asyncio.Protocol):
     # --- asyncio's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are not of asyncio's classes
 
     def data_received(self, data: bytes) -> None:
         if self._leaving and self._transport is not None:

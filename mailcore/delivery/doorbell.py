@@ -39,18 +39,25 @@ class Doorbell:
             self._ready.notify()
 
     def _run(self) -> None:
-        from mailcore.celery import app  # only a process that queues mail needs Celery
-
         while True:
             with self._ready:
                 while not self._waiting:
                     self._ready.wait()
                 ids, self._waiting = self._waiting[:MAX_IDS], self._waiting[MAX_IDS:]
             try:
-                app.send_task("mailcore.deliver_ids", args=[ids], retry=False, ignore_result=True)
+                ring_now(ids)
             except Exception as error:
                 log.warning("the workers could not be told of new mail, a sweep will find it: %s", error)
                 time.sleep(PAUSE_AFTER_ERROR)
+
+
+def ring_now(outbound_ids: Sequence[int], *, force: bool = False) -> None:
+    """Send the task and wait until Redis has it; raises what the client raises. `force`: as an administrator asks."""
+    from mailcore.celery import app  # only a process that queues mail needs Celery
+
+    app.send_task(
+        "mailcore.deliver_ids", args=[list(outbound_ids)], kwargs={"force": force}, retry=False, ignore_result=True
+    )
 
 
 _doorbell = Doorbell()

@@ -5,6 +5,8 @@ from django.db import migrations
 STORAGE = """
 -- Mail is rarely compressible enough to pay for it: default compression costs 3.5 times the insert rate.
 ALTER TABLE blob ALTER COLUMN data SET STORAGE EXTERNAL;
+-- For the sweep of blobs that nobody refers to; costs inserts next to nothing.
+CREATE INDEX blob_touched ON blob USING brin (touched_at) WITH (pages_per_range = 32);
 ALTER TABLE message_text ALTER COLUMN text SET STORAGE EXTERNAL;
 ALTER TABLE message
     ALTER COLUMN envelope SET STORAGE MAIN,

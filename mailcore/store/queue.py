@@ -370,10 +370,10 @@ async def claim(
     if not rows:
         rows = await tx.fetch(statements[1], {**names, "limit": 1})
     rows.sort(key=lambda row: (row[2], row[0]))
-    return [_claimed(row) for row in rows]
+    return [claimed(row) for row in rows]
 
 
-def _claimed(row: Row) -> Claimed:
+def claimed(row: Row) -> Claimed:
     values = list(row)
     values[13], values[15] = bytes(row[13]), bytes(row[15])
     return Claimed(*values)

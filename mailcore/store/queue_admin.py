@@ -1,0 +1,184 @@
+"""What people do to the outbound queue: look, retry, hold, release, return, remove; and how a sender undoes a send."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from mailcore.db import Tx, sql
+from mailcore.errors import Code, MailError
+from mailcore.store import trace
+from mailcore.store.queue import Claimed, claimed
+from mailcore.wake import Change
+
+MAX_ROWS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One recipient in the queue; `queue_id` is its message. `at_work`: a worker has it in hand now."""
+
+    queue_id: int
+    trace_id: str
+    state: str
+    sender: str
+    recipient: str
+    destination: str
+    size: int
+    attempts: int
+    queued_at: datetime
+    next_attempt_at: datetime
+    at_work: bool
+    code: int | None
+    reply: str | None
+    host: str | None
+    held_reason: str | None
+    account_id: int | None
+    finished_at: datetime | None
+
+
+# An argument that is NULL asks for nothing.
+LIST = sql("""
+    SELECT o.id, o.trace_id, r.state, o.sender, r.address, r.destination, o.size, r.attempts, o.created_at,
+        r.next_attempt_at, coalesce(r.lease_until > now(), false), r.last_code, r.last_reply, r.last_host,
+        r.held_reason, o.account_id, r.finished_at
+    FROM outbound_recipient r JOIN outbound o ON o.id = r.outbound_id
+    WHERE (%(states)s::text[] IS NULL OR r.state = ANY(%(states)s::text[]))
+        AND (%(destination)s::text IS NULL OR r.destination = %(destination)s::text)
+        AND (%(recipient)s::text IS NULL OR lower(r.address) = lower(%(recipient)s::text))
+        AND (%(sender)s::text IS NULL OR lower(o.sender) = lower(%(sender)s::text))
+        AND (%(ids)s::bigint[] IS NULL OR o.id = ANY(%(ids)s::bigint[]))
+    ORDER BY r.id LIMIT %(limit)s::int""")
+
+NUMBERS = sql("""
+    SELECT id, trace_id FROM outbound WHERE id = ANY(%s::bigint[]) OR trace_id = ANY(%s::text[])""")
+
+RETRY = sql("""
+    UPDATE outbound_recipient SET next_attempt_at = now()
+    WHERE outbound_id = ANY(%s::bigint[]) AND state = 'queued' AND (lease_until IS NULL OR lease_until < now())""")
+
+HOLD = sql("""
+    UPDATE outbound_recipient SET state = 'held', held_reason = %(reason)s::text
+    WHERE outbound_id = ANY(%(ids)s::bigint[]) AND state = 'queued'""")
+
+RELEASE = sql("""
+    UPDATE outbound_recipient SET state = 'queued', held_reason = NULL, unreported = 0, next_attempt_at = now()
+    WHERE outbound_id = ANY(%s::bigint[]) AND state = 'held'""")
+
+REMOVE_RECIPIENTS = sql("DELETE FROM outbound_recipient WHERE outbound_id = ANY(%s::bigint[])")
+REMOVE = sql("DELETE FROM outbound WHERE id = ANY(%s::bigint[]) RETURNING id, trace_id, account_id, sender")
+
+# With a new fence and a short lease, as a worker claims; but held rows too, and whenever they are due.
+SEIZE = sql("""
+    UPDATE outbound_recipient r SET fence = fence + 1, lease_until = now() + interval '1 minute'
+    FROM outbound o
+    WHERE r.outbound_id = ANY(%s::bigint[]) AND r.state IN ('queued', 'held') AND o.id = r.outbound_id
+        AND (r.lease_until IS NULL OR r.lease_until < now())
+    RETURNING r.id, r.fence, r.outbound_id, r.address, r.destination, r.attempts, r.notify, r.orcpt, r.delay_notified,
+        r.last_code, r.last_reply, r.last_host, o.sender, o.blob, o.size, o.prepend, o.smtputf8, o.body_8bit, o.dsn_ret,
+        o.dsn_envid, o.trace_id, o.account_id, o.created_at,
+        extract(epoch FROM now() - greatest(o.created_at, o.send_after))::float8""")
+
+CANCEL = sql("""
+    DELETE FROM outbound o WHERE o.id = %(id)s::bigint AND o.account_id = %(account)s::bigint
+        AND NOT EXISTS (SELECT FROM outbound_recipient r
+            WHERE r.outbound_id = o.id AND (r.fence > 0 OR r.state <> 'queued'))
+    RETURNING o.trace_id, o.sender""")
+
+LOCK_RECIPIENTS = sql("SELECT id FROM outbound_recipient WHERE outbound_id = %s::bigint ORDER BY id FOR UPDATE")
+
+
+async def rows(
+    tx: Tx,
+    *,
+    ids: Sequence[int] | None = None,
+    states: Sequence[str] | None = None,
+    destination: str | None = None,
+    sender: str | None = None,
+    recipient: str | None = None,
+    limit: int = MAX_ROWS,
+) -> list[Row]:
+    """Recipients in the queue, oldest first, that fit everything that is given."""
+    names = {
+        "ids": None if ids is None else list(ids),
+        "states": None if states is None else list(states),
+        "destination": destination,
+        "sender": sender,
+        "recipient": recipient,
+        "limit": min(limit, MAX_ROWS),
+    }
+    return [Row(*row) for row in await tx.fetch(LIST, names)]
+
+
+async def numbers(tx: Tx, names: Sequence[str]) -> list[int]:
+    """Queue numbers for what people type: queue numbers and trace ids. Raises NOT_FOUND for one that is neither."""
+    wanted = [int(name) for name in names if name.isascii() and name.isdigit() and len(name) < 18]
+    found = await tx.fetch(NUMBERS, (wanted, [name.lower() for name in names]))
+    known = {str(row[0]) for row in found} | {row[1] for row in found}
+    for name in names:
+        if name.lower() not in known:
+            raise MailError(Code.NOT_FOUND, f"{name} is not in the queue")
+    return sorted({int(row[0]) for row in found})
+
+
+async def retry(tx: Tx, ids: Sequence[int]) -> int:
+    """Make queued recipients due now; returns how many."""
+    count = await tx.execute(RETRY, (list(ids),))
+    await _note(tx, ids, "retry")
+    _wake(tx, ids)
+    return count
+
+
+async def hold(tx: Tx, ids: Sequence[int], reason: str) -> int:
+    """Set queued recipients aside until they are released; a delivery under way is not broken off."""
+    count = await tx.execute(HOLD, {"ids": list(ids), "reason": reason})
+    await _note(tx, ids, "held", reason=reason)
+    return count
+
+
+async def release(tx: Tx, ids: Sequence[int]) -> int:
+    """Queue held recipients again, due now."""
+    count = await tx.execute(RELEASE, (list(ids),))
+    await _note(tx, ids, "released")
+    _wake(tx, ids)
+    return count
+
+
+async def remove(tx: Tx, ids: Sequence[int]) -> int:
+    """Take messages out of the queue without telling anybody; returns how many messages."""
+    await _note(tx, ids, "removed")
+    await tx.execute(REMOVE_RECIPIENTS, (list(ids),))
+    return len(await tx.fetch(REMOVE, (list(ids),)))
+
+
+async def seize(tx: Tx, ids: Sequence[int]) -> list[Claimed]:
+    """Claim every open recipient of messages, held ones too, to settle them in this transaction (return to sender)."""
+    return [claimed(row) for row in await tx.fetch(SEIZE, (list(ids),))]
+
+
+async def cancel(tx: Tx, account_id: int, outbound_id: int) -> bool:
+    """Undo send (RFC 8621 §7): take an account's message out of the queue, if no delivery of it has begun."""
+    await tx.fetch(LOCK_RECIPIENTS, (outbound_id,))
+    row = await tx.one(CANCEL, {"id": outbound_id, "account": account_id})
+    if row is None:
+        return False
+    await tx.execute(REMOVE_RECIPIENTS, ([outbound_id],))
+    await trace.add(tx, [trace.Event(row[0], "canceled", account_id, outbound_id, row[1])])
+    return True
+
+
+async def _note(tx: Tx, ids: Sequence[int], step: str, **detail: object) -> None:
+    found = await rows(tx, ids=ids, states=("queued", "held"))
+    await trace.add(
+        tx,
+        [
+            trace.Event(row.trace_id, step, row.account_id, row.queue_id, row.sender, row.recipient, None, detail)
+            for row in found
+        ],
+    )
+
+
+def _wake(tx: Tx, ids: Sequence[int]) -> None:
+    for number in ids:
+        tx.changed(Change(0, 0, number, "queue"))

@@ -1,0 +1,179 @@
+"""Celery's tasks: they ring the engine of their process, or keep house. Payloads are ids and names, never content.
+
+The engine lives on an event loop in a thread of its own and goes on when a task is done: how many deliveries run at a
+time is the engine's business, not the number of Celery's threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+import uvloop
+from celery.signals import worker_ready, worker_shutdown
+
+from mailcore import db, wake
+from mailcore.celery import app
+from mailcore.conf import conf
+from mailcore.db import Tx
+from mailcore.delivery.engine import Engine
+from mailcore.errors import MailError
+from mailcore.store import changes, housekeeping
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+POOL = 6
+GRACE = 20.0
+CALL_SECONDS = 30.0
+# One round of housekeeping; what it does not finish is left to the next.
+HOUSEKEEPING_BUDGET = 120.0
+
+
+class Runner:
+    """An event loop in a thread, with the engine on it."""
+
+    def __init__(self) -> None:
+        self._loop = uvloop.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+        self.engine = self.call(self._start(), 60)
+
+    def call(self, work: Coroutine[Any, Any, T], timeout: float = CALL_SECONDS) -> T:
+        """Run a coroutine on the loop and wait for it."""
+        future: Future[T] = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result(timeout)
+        finally:
+            future.cancel()
+
+    def stop(self) -> None:
+        """Let messages on the wire finish, give the rest back, close everything."""
+        self.call(self._stop(), GRACE + 10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+
+    async def _start(self) -> Engine:
+        await db.open_pool(POOL)
+        try:
+            await wake.start(conf.redis_url, _modseqs)
+            return Engine(conf)
+        except BaseException:
+            await db.close_pool()
+            raise
+
+    async def _stop(self) -> None:
+        await self.engine.stop(GRACE)
+        await wake.stop()
+        await db.close_pool()
+
+
+async def _modseqs(account_ids: list[int]) -> dict[int, int]:
+    async with db.read() as tx:
+        return await changes.states(tx, account_ids)
+
+
+_lock = threading.Lock()
+_runner: Runner | None = None
+
+
+def runner() -> Runner:
+    """This process's engine, started on first use. Raises MailError(UNAVAILABLE) while the database is away."""
+    global _runner
+    with _lock:
+        if _runner is None:
+            _runner = Runner()
+        return _runner
+
+
+@worker_ready.connect
+def _begin(**_: object) -> None:
+    """What came due while no worker ran need not wait for beat."""
+    threading.Thread(target=_first_sweep, name="first sweep", daemon=True).start()
+
+
+def _first_sweep() -> None:
+    try:
+        sweep()
+    except MailError as error:
+        log.warning("the engine waits for the database: %s", error.private or error.text)
+
+
+@worker_shutdown.connect
+def _end(**_: object) -> None:
+    global _runner
+    with _lock:
+        if _runner is not None:
+            ending, _runner = _runner, None
+            ending.stop()
+
+
+@app.task(name="mailcore.deliver")
+def deliver(destinations: Sequence[str], force: bool = False) -> None:
+    """Doorbell: something is due at these destinations."""
+    here = runner()
+    here.call(_ring(here.engine, destinations, force))
+
+
+@app.task(name="mailcore.deliver_ids")
+def deliver_ids(outbound_ids: Sequence[int], force: bool = False) -> None:
+    """Doorbell: these messages have been queued, or an administrator wants them tried now."""
+    here = runner()
+    here.call(here.engine.ring_ids(outbound_ids, force=force))
+
+
+@app.task(name="mailcore.sweep")
+def sweep() -> None:
+    """Every few seconds: whatever is due and nobody has rung for."""
+    here = runner()
+    here.call(here.engine.sweep())
+
+
+async def _ring(engine: Engine, destinations: Sequence[str], force: bool) -> None:
+    engine.ring(destinations, force=force)
+
+
+# --- housekeeping ---------------------------------------------------------------------------------------------------
+
+_CHORES: tuple[tuple[str, Callable[[Tx], Awaitable[int]]], ...] = (
+    ("finished messages left the queue", housekeeping.finished),
+    ("expunged messages removed for good", housekeeping.expunged),
+    ("tombstones forgotten", housekeeping.tombstones),
+    ("unused blobs removed", housekeeping.blobs),
+    ("old trace events removed", housekeeping.old_traces),
+)
+
+
+@app.task(name="mailcore.housekeeping")
+def keep_house() -> None:
+    """Every hour: what nobody needs any more goes, in pieces, within a time budget."""
+    runner().call(clean(), HOUSEKEEPING_BUDGET + CALL_SECONDS)
+
+
+async def clean(budget: float = HOUSEKEEPING_BUDGET) -> dict[str, int]:
+    """All chores, each piece in a transaction of its own; returns how much was done of each."""
+    deadline = time.monotonic() + budget
+    done: dict[str, int] = {}
+    async with db.transaction() as tx:
+        for text in await housekeeping.trace_partitions(tx):
+            log.info("trace: %s", text)
+    for name, chore in _CHORES:
+        while time.monotonic() < deadline:
+            async with db.transaction() as tx:
+                count = await chore(tx)
+            done[name] = done.get(name, 0) + count
+            if count < housekeeping.PIECE:
+                break
+        if done.get(name):
+            log.info("%d %s", done[name], name)
+    return done
