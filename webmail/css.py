@@ -14,27 +14,37 @@ MAX_CSS = 400_000  # characters of one style element
 MAX_STYLE = 8_000  # of one style attribute
 MAX_RULES = 4_000
 
-PROPERTIES = frozenset(
-    "background background-color background-image background-position background-repeat background-size background-clip"
-    " background-origin border border-bottom border-bottom-color border-bottom-left-radius border-bottom-right-radius"
-    " border-bottom-style border-bottom-width border-collapse border-color border-left border-left-color border-left-style"
-    " border-left-width border-radius border-right border-right-color border-right-style border-right-width border-spacing"
-    " border-style border-top border-top-color border-top-left-radius border-top-right-radius border-top-style"
-    " border-top-width border-width box-shadow box-sizing caption-side clear color column-gap columns display direction"
-    " empty-cells flex flex-basis flex-direction flex-flow flex-grow flex-shrink flex-wrap float font font-family font-size"
-    " font-style font-variant font-weight gap grid-template-columns height hyphens justify-content align-items align-content"
-    " align-self letter-spacing line-break line-height list-style list-style-position list-style-type margin margin-bottom"
-    " margin-left margin-right margin-top max-height max-width min-height min-width mso-hide object-fit opacity order outline"
-    " overflow overflow-wrap padding padding-bottom padding-left padding-right padding-top position quotes row-gap"
-    " table-layout tab-size text-align text-align-last text-decoration text-decoration-color text-decoration-line"
-    " text-decoration-style text-indent text-overflow text-shadow text-transform unicode-bidi vertical-align visibility"
-    " white-space width word-break word-spacing word-wrap writing-mode".split()
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+PROPERTIES = _words(
+    """
+    background background-color background-image background-position background-repeat background-size background-
+    clip background-origin border border-bottom border-bottom-color border-bottom-left-radius border-bottom-right-
+    radius border-bottom-style border-bottom-width border-collapse border-color border-left border-left-color
+    border-left-style border-left-width border-radius border-right border-right-color border-right-style border-
+    right-width border-spacing border-style border-top border-top-color border-top-left-radius border-top-right-
+    radius border-top-style border-top-width border-width box-shadow box-sizing caption-side clear color column-gap
+    columns display direction empty-cells flex flex-basis flex-direction flex-flow flex-grow flex-shrink flex-wrap
+    float font font-family font-size font-style font-variant font-weight gap grid-template-columns height hyphens
+    justify-content align-items align-content align-self letter-spacing line-break line-height list-style list-
+    style-position list-style-type margin margin-bottom margin-left margin-right margin-top max-height max-width
+    min-height min-width mso-hide object-fit opacity order outline overflow overflow-wrap padding padding-bottom
+    padding-left padding-right padding-top position quotes row-gap table-layout tab-size text-align text-align-last
+    text-decoration text-decoration-color text-decoration-line text-decoration-style text-indent text-overflow text-
+    shadow text-transform unicode-bidi vertical-align visibility white-space width word-break word-spacing word-wrap
+    writing-mode
+    """
 )
 COLOURED = frozenset({"color", "background", "background-color", "background-image"})
 POSITIONS = frozenset({"static", "relative"})
-FUNCTIONS = frozenset(
-    "rgb rgba hsl hsla hwb lab lch oklab oklch calc min max clamp linear-gradient radial-gradient repeating-linear-gradient"
-    " repeat minmax".split()
+FUNCTIONS = _words(
+    """
+    rgb rgba hsl hsla hwb lab lch oklab oklch calc min max clamp linear-gradient radial-gradient repeating-linear-
+    gradient repeat minmax
+    """
 )
 # Values made of these characters alone can be split by hand: no strings, escapes, comments or functions hide in them.
 _SIMPLE = re.compile(r"[A-Za-z0-9\s:;#.,%!+-]*\Z")

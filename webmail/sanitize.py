@@ -1,8 +1,8 @@
-"""Makes a mail's HTML harmless: an allow-list of elements and attributes (nh3), of CSS properties (tinycss2), no remote loads.
+"""Makes a mail's HTML harmless: allow-lists of elements and attributes (nh3) and of CSS (tinycss2), no remote loads.
 
-This is the first of three walls around HTML mail. The second is the document it becomes: its own request, its own content
-security policy, a sandboxed frame without scripts and without our origin. The third, for what enters the composer, is
-DOMPurify in the browser.
+This is the first of three walls around HTML mail. The second is the document it becomes: its own request, its own
+content security policy, a sandboxed frame without scripts and without our origin. The third, for what enters the
+composer, is DOMPurify in the browser.
 """
 
 from __future__ import annotations
@@ -19,16 +19,25 @@ MAX_HTML = 8_000_000  # characters; data: images of some senders make bodies lon
 MAX_TAGS = 100_000
 MAX_DEPTH = 500  # the parser's work per element grows with its depth
 
-TAGS = frozenset(
-    "a abbr acronym address article aside b bdi bdo big blockquote br caption center cite code col colgroup dd del details"
-    " dfn dir div dl dt em figcaption figure font footer h1 h2 h3 h4 h5 h6 header hgroup hr i img ins kbd li main mark menu"
-    " nav ol p pre q rp rt ruby s samp section small span strike strong sub summary sup table tbody td tfoot th thead time tr"
-    " tt u ul var wbr".split()
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+TAGS = _words(
+    """
+    a abbr acronym address article aside b bdi bdo big blockquote br caption center cite code col colgroup dd del
+    details dfn dir div dl dt em figcaption figure font footer h1 h2 h3 h4 h5 h6 header hgroup hr i img ins kbd li
+    main mark menu nav ol p pre q rp rt ruby s samp section small span strike strong sub summary sup table tbody td
+    tfoot th thead time tr tt u ul var wbr
+    """
 )
 # Removed with everything inside them; other unknown elements only lose their tags.
-VOID_CONTENT = frozenset(
-    "applet audio base canvas embed form iframe frame frameset head input link math meta noembed noframes noscript object"
-    " option script select style svg template textarea title video xmp plaintext".split()
+VOID_CONTENT = _words(
+    """
+    applet audio base canvas embed form iframe frame frameset head input link math meta noembed noframes noscript
+    object option script select style svg template textarea title video xmp plaintext
+    """
 )
 _UNWRAP = frozenset({"form", "head", "input", "link", "meta", "base"})  # their content is the mail's, or they have none
 
@@ -90,8 +99,11 @@ _LENGTH = re.compile(r"\d{1,5}(?:\.\d{1,4})?\s*(?:px|%|\*)?\Z", re.I)
 _NAME = re.compile(r"[\w:.-]{1,200}\Z")
 _TAG = re.compile(r"<(/?)([A-Za-z][A-Za-z0-9]{0,15})")
 # These close themselves, so sloppy mail leaves them open without nesting.
-_FLAT = frozenset(
-    "p li td tr th dd dt tbody thead tfoot option br hr img input meta link col area base wbr embed param source track".split()
+_FLAT = _words(
+    """
+    p li td tr th dd dt tbody thead tfoot option br hr img input meta link col area base wbr embed param source
+    track
+    """
 )
 _BODY = re.compile(r"<body\b([^>]{0,4000})>", re.I)
 _BODY_ATTRIBUTE = re.compile(r"""(style|bgcolor|text|background)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s>"']+))""", re.I)
@@ -201,8 +213,9 @@ def is_reasonable(html: str) -> bool:
 def sanitise(html: str, *, images: bool, cid_url: CidUrl, styles: bool = True) -> Clean:
     """Sanitise a body that `is_reasonable`.
 
-    images: keep addresses of remote images; otherwise they are left out and counted. cid_url: see CidUrl. styles=False also
-    drops every style, for text that is going to be edited. Raises ValueError for a body that is not reasonable.
+    images: keep addresses of remote images; otherwise they are left out and counted. cid_url: see CidUrl.
+    styles=False also drops every style, for text that is going to be edited. Raises ValueError for a body that is
+    not reasonable.
     """
     if not is_reasonable(html):
         raise ValueError("too long or nested too deeply")
@@ -246,8 +259,8 @@ def _style_rules(html: str, which: _Filter) -> str:
 
 
 def _style_elements(html: str) -> list[str]:
-    """Contents of <style> elements, skipping comments (and so what only Outlook reads). Linear: every search moves on."""
-    lower = html.lower() if html.isascii() else re.sub("[A-Z]+", lambda run: run.group().lower(), html)
+    """Contents of <style> elements outside comments (in them is what only Outlook reads). Linear: it only moves on."""
+    lower = _CAPITALS.sub(lambda run: run.group().lower(), html)  # str.lower() would move offsets
     found: list[str] = []
     at = 0
     while (start := lower.find("<", at)) >= 0:
@@ -276,6 +289,7 @@ def _style_elements(html: str) -> list[str]:
     return found
 
 
+_CAPITALS = re.compile("[A-Z]+")
 _BREAKS = re.compile(r"<(br|p|div|li|tr|h[1-6]|hr|blockquote)\b")
 _MARKUP = re.compile(r"<[^>]*>")
 _SPACE = re.compile(r"\s+")
@@ -283,7 +297,7 @@ _IMAGE_HEIGHT = re.compile(r'<img [^>]*?height="(\d{1,4})')
 
 
 def _height(body: str) -> int:
-    """A guess that is good enough for a first frame: lines of about 95 characters of 22 pixels, and the images' own heights."""
+    """A guess good enough for a first frame: lines of 95 characters, 22 pixels each, and the images' own heights."""
     lines = 0.0
     for piece in _BREAKS.split(body)[::2]:
         text = len(_SPACE.sub(" ", _MARKUP.sub("", piece)).strip())

@@ -1,1 +1,1 @@
-"""What the browser asks of the web process outside JMAP: the page of the webmail, and the bodies of mails as documents."""
+"""What the browser asks of the web process outside JMAP: the webmail's page, and bodies of mails as documents."""

@@ -16,7 +16,8 @@ from django.views.decorators.http import require_safe
 # blob: images and frames are previews of attachments, whose type is on an allow-list (static/js/views/attachments.js).
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self';"
-    " frame-src 'self' blob:; font-src 'self'; manifest-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    " frame-src 'self' blob:; font-src 'self'; manifest-src 'self'; form-action 'self'; frame-ancestors 'none';"
+    " base-uri 'none'"
 )
 
 

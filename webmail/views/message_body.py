@@ -1,8 +1,8 @@
 """One part of a mail as a document of its own: for reading, printing, quoting and forwarding (DESIGN §8).
 
-Every path that shows a mail's HTML comes through `message_body`. The document runs no script, has no origin (sandbox),
-loads nothing but what its policy names, and is framed by our own page only. Inline images (cid:) are put into it as data:
-addresses, because a document without origin sends no cookie with which it could fetch them.
+Every path that shows a mail's HTML comes through `message_body`. The document runs no script, has no origin
+(sandbox), loads nothing but what its policy names, and is framed by our own page only. Inline images (cid:) are put
+into it as data: addresses, because a document without origin sends no cookie with which it could fetch them.
 """
 
 from __future__ import annotations
@@ -20,10 +20,15 @@ from urllib.parse import unquote
 
 from mailcore import db, mime
 from mailcore.errors import Code, MailError
+from mailcore.jmap import ids
+from mailcore.jmap.auth import authenticate
+from mailcore.jmap.errors import Problem
+from mailcore.jmap.http import Receive, Request, Scope, Send
 from mailcore.store import fetch
 from webmail.sanitize import MAX_HTML, Clean, is_reasonable, sanitise
 
 Use = Literal["read", "page", "quote", "forward"]
+USES: dict[str, Use] = {"read": "read", "page": "page", "quote": "quote", "forward": "forward"}
 
 MAX_TEXT = 2_000_000  # characters of a plain text part
 MAX_INLINE = 25_000_000  # octets of all images put into one document
@@ -38,16 +43,21 @@ _LINK = re.compile(r"""https?://[^\s<>"']{1,2000}[^\s<>"'.,;:!?)\]]""")
 
 _READ_CSS = """
 :root{color-scheme:%(scheme)s}
-html{background:%(sheet)s}
-body{margin:0;padding:4px 12px 16px;font:15px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",sans-serif;overflow-wrap:anywhere}
+body{background:%(sheet)s;margin:0;padding:4px 12px 16px;overflow-wrap:anywhere;
+font:15px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",sans-serif}
 img{max-width:100%%}
-img:not([src]){display:inline-block;box-sizing:border-box;min-width:1.5em;min-height:1.5em;border:1px dashed rgba(128,128,128,.55);border-radius:4px;color:gray;font-size:12px}
-img:not([src])[width="0"],img:not([src])[width="1"],img:not([src])[height="0"],img:not([src])[height="1"]{display:none}
+img:not([src]){display:inline-block;box-sizing:border-box;min-width:1.5em;min-height:1.5em;
+border:1px dashed rgba(128,128,128,.55);border-radius:4px;color:gray;font-size:12px}
+img:not([src]):is([width="0"],[width="1"],[height="0"],[height="1"]){display:none}
 blockquote{margin:.4em 0 .4em .2em;padding-left:.8em;border-left:2px solid rgba(128,128,128,.4)}
 pre{white-space:pre-wrap}
 .plain-text{white-space:pre-wrap;max-width:46rem}
-@media(max-width:600px){img{height:auto}}
 """
+# After the mail's own rules: sheets made for 600 pixels and more fit a phone.
+_NARROW_CSS = (
+    "@media(max-width:560px){img{height:auto!important}table{max-width:100%!important}table[width]{width:100%!important}"
+    "td,th{min-width:0!important}}"
+)
 _PAGE_CSS = """
 body{padding:24px}
 .print-head{max-width:46rem;margin-bottom:20px;padding-bottom:12px;border-bottom:1px solid #999}
@@ -111,15 +121,45 @@ def _message(status: int, text: str) -> Answer:
     )
 
 
-_kept: OrderedDict[tuple[int, str, str, bool, str], tuple[float, asyncio.Task[Answer]]] = OrderedDict()
+_kept: OrderedDict[tuple[int, int, str, bool, str], tuple[float, asyncio.Task[Answer]]] = OrderedDict()
 
 
-async def message_body(account_id: int, email_id: str, part_id: str, images: bool = False, use: Use = "read") -> Answer:
+async def mount(scope: Scope, receive: Receive, send: Send) -> None:
+    """GET or HEAD /mail/body/<accountId>/<emailId>/<partId>?images=0|1&use=read|page|quote|forward, beside Django."""
+    request = Request.of(scope, receive)
+    answer = await _respond(request)
+    headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in answer.headers]
+    headers.append((b"content-length", str(len(answer.body)).encode()))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if request.method == "HEAD" else answer.body})
+
+
+async def _respond(request: Request) -> Answer:
+    if request.method not in ("GET", "HEAD"):
+        return _message(405, "This address can only be read.")
+    try:
+        caller = await authenticate(request)
+    except Problem as problem:
+        return _message(
+            problem.status, "Please sign in again." if problem.status == 401 else "This is not to be had right now."
+        )
+    place = str(request.scope["path"]).removeprefix("/mail/body/").split("/")
+    query = request.query()
+    use = USES.get(query.get("use", "read"))
+    if len(place) != 3 or use is None or ids.number_of(place[0], "a") != caller.account_id:
+        return _message(404, "There is nothing here.")
+    email_id = ids.number_of(place[1], "M")
+    if email_id is None:
+        return _message(404, "This message is no longer here.")
+    return await message_body(caller.account_id, email_id, place[2], query.get("images") == "1", use)
+
+
+async def message_body(account_id: int, email_id: int, part_id: str, images: bool = False, use: Use = "read") -> Answer:
     """The document of part `part_id` (JMAP partId) of an email that belongs to `account_id`.
 
-    read: for the frame in the reading pane. page: with the message's header, to print. quote: the bare markup without
-    styles, forward: with them; both keep cid: and remote addresses for the message that will carry them.
-    The headers X-Remote-Images and X-Estimated-Height tell the page around it what it cannot see. 404 when there is none.
+    read: for the frame in the reading pane. page: with the message's header, to print. quote: the bare markup
+    without styles, forward: with them; both keep cid: and remote addresses for the message that will carry them.
+    The headers X-Remote-Images and X-Estimated-Height tell the page around it what it cannot see.
     """
     key = (account_id, email_id, part_id, images, use)
     now = time.monotonic()
@@ -138,15 +178,12 @@ async def message_body(account_id: int, email_id: str, part_id: str, images: boo
         raise
 
 
-async def _document(account_id: int, email_id: str, part_id: str, images: bool, use: Use) -> Answer:
+async def _document(account_id: int, email_id: int, part_id: str, images: bool, use: Use) -> Answer:
     part = await _read(account_id, email_id, part_id, inline=use in ("read", "page"))
     return await asyncio.to_thread(_render, part, images, use)  # milliseconds of parsing: not on the event loop
 
 
-async def _read(account_id: int, email_id: str, part_id: str, *, inline: bool) -> _Part:
-    if not email_id.isascii() or not email_id.isdigit() or len(email_id) > 18:
-        raise MailError(Code.NOT_FOUND, "This message is no longer here.")
-    message_id = int(email_id)
+async def _read(account_id: int, message_id: int, part_id: str, *, inline: bool) -> _Part:
     async with db.read() as tx:
         rows = await fetch.messages(tx, account_id, [message_id], ["parts", "summary", "received_at"])
         placed = await fetch.placements(tx, account_id, [message_id])
@@ -180,7 +217,13 @@ async def _inline_images(
     found: dict[str, str] = {}
     room = MAX_INLINE
     for part in parts:
-        if part.cid not in wanted or part.cid in found or part.type != "image" or part.subtype not in _RASTER:
+        if (
+            part.cid is None
+            or part.cid not in wanted
+            or part.cid in found
+            or part.type != "image"
+            or part.subtype not in _RASTER
+        ):
             continue
         if part.size > room or len(found) >= MAX_IMAGES:
             continue
@@ -210,10 +253,12 @@ def _render(part: _Part, images: bool, use: Use) -> Answer:
     rules = f"@scope (.mail-body){{{clean.css}}}" if use == "page" and clean.css else clean.css
     content = f'<div class="mail-body">{clean.body}</div>' if use == "page" else clean.body
     title = html.escape(part.summary.subject or "(no subject)")
+    head = _head(part, title) if use == "page" else ""
     text = (
         f'<!doctype html><html lang="und"><head><meta charset="utf-8"><title>{title}</title>'
-        f'<meta name="viewport" content="width=device-width,initial-scale=1"><meta name="referrer" content="no-referrer">'
-        f"<style>{own}</style><style>{rules}</style></head><body>{_head(part, title) if use == 'page' else ''}{content}</body></html>"
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<style>{own}</style><style>{rules}</style><style>{_NARROW_CSS}</style></head>"
+        f"<body>{head}{content}</body></html>"
     )
     return _answer(
         200, text, images=images, facts={"X-Remote-Images": clean.remote, "X-Estimated-Height": clean.height}
@@ -232,13 +277,12 @@ def _plain(part: _Part) -> str:
     if part.is_html:
         text = re.sub(r"\n\s*\n\s*", "\n\n", text).strip()
     escaped = html.escape(text, quote=False)
-    linked = _LINK.sub(
-        lambda link: (
-            f'<a href="{html.escape(html.unescape(link.group()))}" target="_blank" rel="noopener noreferrer nofollow">{link.group()}</a>'
-        ),
-        escaped,
-    )
-    return f'<div class="plain-text">{linked}</div>'
+    return f'<div class="plain-text">{_LINK.sub(_link, escaped)}</div>'
+
+
+def _link(found: re.Match[str]) -> str:
+    address = found.group().replace('"', "&quot;")  # the rest is escaped already
+    return f'<a href="{address}" target="_blank" rel="noopener noreferrer nofollow">{found.group()}</a>'
 
 
 def _head(part: _Part, title: str) -> str:

@@ -51,7 +51,13 @@ export async function createEditor(root, { markup, onInput, onPath, onFiles }) {
   });
   squire.setHTML(markup);
   squire.moveCursorToStart();
-  squire.addEventListener("input", onInput);
+  // Squire reports what we put in as input too: nothing counts until it differs from that.
+  let before = squire.getHTML();
+  squire.addEventListener("input", () => {
+    if (before !== null && squire.getHTML() === before) return;
+    before = null;
+    onInput();
+  });
   squire.addEventListener("pathChange", onPath);
   squire.addEventListener("pasteImage", (event) => {
     const files = [...(event.detail.clipboardData?.items ?? [])].filter((item) => item.kind === "file").map((item) => item.getAsFile()).filter(Boolean);
@@ -104,7 +110,8 @@ export function formatBar(squire) {
 
 /** The markup of the editor as it goes into a message, and the images in it: [{cid, blobId, type, name, size}]. */
 export function serialise(root) {
-  const copy = root.cloneNode(true);
+  // In an inert document, where an image does not load when it gets its address back.
+  const copy = document.implementation.createHTMLDocument("").importNode(root, true);
   const images = [];
   for (const image of copy.querySelectorAll("img")) {
     const { remote, cid, blob, type, name, size } = image.dataset;

@@ -66,7 +66,7 @@ function htmlView(email, part) {
   const facts = bodyFacts(email, part);
   return html`
     ${facts?.remote && !images ? html`
-      <div class="message-notice">${icon("image-off")}<span class="grow">${plural(facts.remote, "remote image")} not loaded, so that the sender does not learn that you read this.</span>
+      <div class="message-notice">${icon("image-off")}<span class="grow">${plural(facts.remote, "remote image")} blocked to protect your privacy.</span>
         <button class="button button--small" @click=${() => { thread.images.add(email.id); changed(); }}>Show images</button></div>` : nothing}
     ${keyed(images, html`
       <iframe class="body-frame" title="Message from ${displayName(email.from?.[0])}" sandbox="allow-popups allow-popups-to-escape-sandbox"
