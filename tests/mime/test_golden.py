@@ -1,4 +1,4 @@
-"""Every message of the corpus gives exactly what its golden file says; where Python's email package is right, it agrees."""
+"""Every message of the corpus gives exactly what its golden file says, and agrees with Python's email package."""
 
 from __future__ import annotations
 
