@@ -225,22 +225,18 @@ class Keeper:
                 child.partial = b""
 
     def _reap(self) -> None:
-        known = {child.running.pid: child for child in self._children.values() if child.running}
+        for child in list(self._children.values()):
+            if child.running and (code := child.running.poll()) is not None:
+                self._ended(child, code)
+        ours = {child.running.pid for child in self._children.values() if child.running}
         while True:
             try:
                 info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
                 return
-            if info is None:
+            if info is None or info.si_pid in ours:  # one of ours has ended just now: its signal is on the way
                 return
-            child = known.get(info.si_pid)
-            if child is None or child.running is None:
-                os.waitpid(info.si_pid, 0)  # a grandchild that was left to us
-                continue
-            code = child.running.poll()
-            if code is None:
-                return
-            self._ended(child, code)
+            os.waitpid(info.si_pid, 0)  # a grandchild that was left to us
 
     def _ended(self, child: _Child, code: int) -> None:
         assert child.running is not None
@@ -286,8 +282,7 @@ class Keeper:
         begin = time.monotonic()
         killed: set[str] = set()
         while alive := [child for child in group if child.running]:
-            # A second Ctrl-C means: at once.
-            hurry = self._stop_requests > max(already, 1) and self._stop_requests > already
+            hurry = self._stop_requests > already  # another Ctrl-C means: at once
             for child in alive:
                 if child.spec.name not in killed and (hurry or time.monotonic() - begin > child.spec.grace):
                     killed.add(child.spec.name)

@@ -130,7 +130,8 @@ def _start(
     seconds = time.monotonic() - began
     from mailcore.supervise import summary  # brings rich, which nobody else needs
 
-    summary.print_box(conf, result, (not conf.database, not conf.redis), seconds, colour=output.terminal)
+    servers_are_ours = (not conf.database, not conf.redis)
+    output.raw(summary.box_text(conf, result, servers_are_ours, seconds, colour=output.terminal))
 
 
 def _set_up(conf: Conf, keeper: Keeper, spawn: Spawn) -> setup.Result:

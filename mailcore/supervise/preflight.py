@@ -64,8 +64,10 @@ class DataDirectory:
 
     def end_leftovers(self) -> None:
         """Wait for, or end, the children of a supervisor that was killed."""
-        for pid, age in (read_note(self.path) or {}).get("children", {}).values():
-            if launch.process_age(pid) == age:
+        children: dict[str, tuple[int, str]] = (read_note(self.path) or {}).get("children", {})
+        for name, (pid, age) in reversed(children.items()):
+            # (Postgres is asked in its own way, by embedded.end_leftover_postgres.)
+            if name != "postgres" and launch.process_age(pid) == age:
                 with contextlib.suppress(PermissionError):
                     launch.end(pid, signal.SIGTERM, 20)
                     with contextlib.suppress(ProcessLookupError):

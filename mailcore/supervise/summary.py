@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import sys
+import io
+import shutil
 from collections.abc import Iterator
 
 from rich import box
@@ -49,12 +50,14 @@ def _rows(conf: Conf, result: Result, embedded: tuple[bool, bool]) -> Iterator[t
         yield "with the password", f"[bold]{result.password}[/bold]   (shown only this once)"
 
 
-def print_box(conf: Conf, result: Result, embedded: tuple[bool, bool], seconds: float, *, colour: bool) -> None:
+def box_text(conf: Conf, result: Result, embedded: tuple[bool, bool], seconds: float, *, colour: bool) -> str:
+    """The box as text, with colours for a terminal."""
     table = Table.grid(padding=(0, 2))
     for label, value in _rows(conf, result, embedded):
         table.add_row(f"[dim]{label}[/dim]", value)
-    console = Console(file=sys.stdout, width=None if colour else 100, no_color=not colour, highlight=False)
-    try:
+    width = shutil.get_terminal_size().columns if colour else 100
+    console = Console(file=io.StringIO(), width=width, force_terminal=colour, no_color=not colour, highlight=False)
+    with console.capture() as captured:
         console.print(
             Panel(
                 table,
@@ -65,5 +68,4 @@ def print_box(conf: Conf, result: Result, embedded: tuple[bool, bool], seconds: 
                 padding=(1, 2),
             )
         )
-    except OSError:
-        pass  # nobody reads our output
+    return captured.get()

@@ -7,6 +7,7 @@ import os
 import signal
 import smtplib
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ import pytest
 import redis
 
 from mailcore.supervise import launch
-from tests.ops.installation import free_ports, gone, installation
+from tests.ops.installation import ROOT, free_ports, gone, installation
 
 POSTGRES = "/usr/lib/postgresql/15/bin/postgres"
 PASSWORD = "p@ss/w:rd"  # needs quoting in an address
@@ -133,3 +134,17 @@ def test_a_database_that_does_not_exist_is_named(tmp_path: Path, database: str, 
         assert line.startswith("mailstead: DATABASE_URL: no database at 127.0.0.1: ")
         assert 'database "missing" does not exist' in line
         assert PASSWORD not in done.stdout + done.stderr
+
+
+def test_every_statement_of_the_store_is_understood_by_debians_postgres(database: str) -> None:
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "MAILSTEAD_"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "tests/store/test_statements.py"],
+        cwd=ROOT,
+        env=environ | {"DATABASE_URL": database},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert " passed" in done.stdout
