@@ -20,6 +20,8 @@ class Limits:
     per_address: int = 200  # connections before login of one client address
     per_account: int = 100  # sessions
     uploads: int = 128 * 1024 * 1024  # octets of appended messages in memory at a time, whole process
+    tails: int = 32 * 1024 * 1024  # octets of FETCH answers that are remembered, whole process
+    tails_kept: float = 300.0  # seconds after their last use
     spool: int = 1024 * 1024  # an appended message beyond this waits in a file for its end
     thread: int = 100 * 1024  # a message beyond this is parsed in a thread
     output: int = 512 * 1024  # unsent octets at which a session stops producing

@@ -21,6 +21,7 @@ from mailcore.imap import commands
 from mailcore.imap.limits import Limits
 from mailcore.imap.selected import RecentMarks, UidLists
 from mailcore.imap.session import Session
+from mailcore.imap.tails import Tails
 from mailcore.imap.upload import Budget
 from mailcore.store.ingest import Ingest
 from mailcore.wire.imap import response
@@ -51,6 +52,7 @@ class Server:
         self.recent = RecentMarks()
         self.uid_lists = UidLists()
         self.uploads = Budget(limits.uploads)
+        self.tails = Tails(limits.tails, limits.tails_kept)
         self.started = datetime.now(UTC)
         self.closing = False
         self._listeners: list[asyncio.Server] = []
@@ -128,6 +130,7 @@ class Server:
             now = loop.time()
             for connection in [one for one in self.connections if one.deadline < now]:
                 connection.expire()
+            self.tails.expire(now)
 
 
 class Connection(asyncio.Protocol):

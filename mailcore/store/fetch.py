@@ -32,6 +32,7 @@ MESSAGE_COLUMNS = (
     "has_attachment",
 )
 COLUMNS = frozenset(ENTRY_COLUMNS + MESSAGE_COLUMNS)
+NARROW_COLUMNS = frozenset(ENTRY_COLUMNS)
 
 UIDS = sql("""
     SELECT coalesce(string_agg(int4send((uid - 2147483648)::int), ''::bytea ORDER BY uid), ''::bytea)

@@ -30,6 +30,8 @@ from mailcore.wire.imap.numset import NumSet
 
 # Messages a time: the first answer soon, the rest in pieces of a few hundred kilobytes.
 FIRST, CHUNK = 100, 500
+# … when only the narrow table is read.
+NARROW_FIRST, NARROW_CHUNK = 1000, 3000
 # Octets of message bodies a time.
 OCTETS = 1024 * 1024
 
@@ -41,9 +43,24 @@ class Plan:
     """A FETCH prepared: what columns answer, what needs the messages' octets, and the columns to read."""
 
     items: tuple[Item, ...]
+    fixed: tuple[Item, ...]
     bodies: tuple[FetchItem, ...]
     columns: tuple[str, ...]
     seen: bool
+
+    @property
+    def narrow(self) -> bool:
+        """Only cheap columns are read."""
+        return fetch.NARROW_COLUMNS.issuperset(self.columns) and not self.fixed
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Messages read; `marked` says that \\Seen was set on some of them."""
+
+    rows: Rows
+    tails: Sequence[bytes] | None
+    marked: bool
 
 
 @command("FETCH", "UID FETCH", state=SELECTED, uses_seqs=True, may_expunge=False)
@@ -66,13 +83,14 @@ async def fetch_(session: Session, command: Command) -> Done:
         slices = await _changed(session, args, slices)
     expected = sum(part.stop - part.start for part in slices)
     found = 0
-    reads = (_read(session, plan, uids, seqs) for uids, seqs in view.chunks(slices, FIRST, CHUNK))
-    async for rows, marked in _ahead(reads):
-        found += len(rows)
+    sizes = (NARROW_FIRST, NARROW_CHUNK) if plan.narrow else (FIRST, CHUNK)
+    reads = (_read(session, plan, uids, seqs) for uids, seqs in view.chunks(slices, *sizes))
+    async for chunk in _ahead(reads):
+        found += len(chunk.rows)
         if plan.bodies:
-            await _send_bodies(session, plan, rows, marked)
+            await _send_bodies(session, plan, chunk)
         else:
-            session.send(b"".join(render.lines(plan.items, rows)))
+            session.send(b"".join(render.lines(plan.items, chunk.rows, chunk.tails)))
             await session.connection.drain()
     if found < expected and not command.uid:
         raise no(f"{expected - found} of the messages have been expunged meanwhile", "EXPUNGEISSUED")
@@ -81,22 +99,25 @@ async def fetch_(session: Session, command: Command) -> Done:
 
 def _plan(items: Sequence[FetchItem], session: Session) -> Plan:
     columns: list[Item] = []
+    fixed: list[Item] = []
     rest: list[FetchItem] = []
     for item in items:
         column = render.column_item(item, utf8=session.utf8)
         if column is None:
             rest.append(item)
         else:
-            columns.append(column)
+            (fixed if column.fixed else columns).append(column)
     seen = not session.view.read_only and any(sets_seen(item) for item in rest)
     names = ["uid", *(name for column in columns for name in column.columns)]
+    if fixed:
+        names.append("message_id")
     if rest:
         names += bodies.COLUMNS
         if bodies.needs_parts(rest):
             names.append("parts")
     if seen:
         names += ("flags", "keywords", "modseq")
-    return Plan(tuple(columns), tuple(rest), tuple(dict.fromkeys(names)), seen)
+    return Plan(tuple(columns), tuple(fixed), tuple(rest), tuple(dict.fromkeys(names)), seen)
 
 
 async def _changed(session: Session, args: FetchArgs, slices: Iterable[slice]) -> list[slice]:
@@ -113,28 +134,46 @@ async def _changed(session: Session, args: FetchArgs, slices: Iterable[slice]) -
     return NumSet.of(wanted).slices(view.uids)
 
 
-async def _read(session: Session, plan: Plan, uids: array[int], seqs: Sequence[int]) -> tuple[Rows, bool]:
-    """A chunk, and whether \\Seen was set on some of it."""
-    view, account_id = session.view, session.account_id
-    async with db.read() as tx:
-        if seqs[-1] - seqs[0] + 1 == len(seqs):
-            rows = await fetch.rows(tx, account_id, view.mailbox_id, uids[0], uids[-1], plan.columns)
-        else:
-            rows = await fetch.rows_of(tx, account_id, view.mailbox_id, uids, plan.columns)
+async def _read(session: Session, plan: Plan, uids: array[int], seqs: Sequence[int]) -> Chunk:
+    """A chunk's rows, with what is known of its messages already or else read with them."""
+    columns = plan.columns
+    tails = None
+    key = (session.account_id, tuple(item.text for item in plan.fixed))
+    memory, now = session.server.tails, asyncio.get_running_loop().time()
+    if plan.fixed:
+        if memory.knows(key):
+            rows = await _rows(session, uids, seqs, columns)
+            tails = memory.get(key, [row[columns.index("message_id")] for row in rows], now)
+        if tails is None:
+            columns = tuple(dict.fromkeys((*columns, *(name for item in plan.fixed for name in item.columns))))
+    if tails is None:
+        rows = await _rows(session, uids, seqs, columns)
     if len(rows) != len(uids):
         # Some have been expunged, which the client does not know yet.
         known = dict(zip(uids, seqs, strict=True))
         rows = [row for row in rows if row[0] in known]
         seqs = [known[row[0]] for row in rows]
+        tails = None if tails is None else memory.get(key, [row[columns.index("message_id")] for row in rows], now)
     marked = False
     if plan.seen:
-        rows, marked = await _mark_seen(session, plan, rows)
-    return Rows(plan.columns, rows, seqs, view), marked
+        rows, marked = await _mark_seen(session, columns, rows)
+    chunk = Rows(columns, rows, seqs, session.view)
+    if plan.fixed and tails is None:
+        tails = render.tails(plan.fixed, chunk)
+        memory.put(key, chunk["message_id"], tails, now)
+    return Chunk(chunk, tails, marked)
 
 
-async def _mark_seen(session: Session, plan: Plan, rows: list[Row]) -> tuple[list[Row], bool]:
+async def _rows(session: Session, uids: array[int], seqs: Sequence[int], columns: tuple[str, ...]) -> list[Row]:
+    async with db.read() as tx:
+        if seqs[-1] - seqs[0] + 1 == len(seqs):
+            return await fetch.rows(tx, session.account_id, session.view.mailbox_id, uids[0], uids[-1], columns)
+        return await fetch.rows_of(tx, session.account_id, session.view.mailbox_id, uids, columns)
+
+
+async def _mark_seen(session: Session, columns: tuple[str, ...], rows: list[Row]) -> tuple[list[Row], bool]:
     view = session.view
-    mask, words, modseq = (plan.columns.index(name) for name in ("flags", "keywords", "modseq"))
+    mask, words, modseq = (columns.index(name) for name in ("flags", "keywords", "modseq"))
     unseen = [row[0] for row in rows if not row[mask] & flags.SEEN]
     if not unseen:
         return rows, False
@@ -162,6 +201,8 @@ async def _ahead(reads: Iterable[Coroutine[Any, Any, T]]) -> AsyncIterator[T]:
                 continue
             done = await pending
             pending = asyncio.create_task(read)
+            # Let it send its query, so that Postgres works while the caller does.
+            await asyncio.sleep(0)
             yield done
         if pending is not None:
             last, pending = pending, None
@@ -172,10 +213,10 @@ async def _ahead(reads: Iterable[Coroutine[Any, Any, T]]) -> AsyncIterator[T]:
             pending.add_done_callback(lambda task: task.cancelled() or task.exception())
 
 
-async def _send_bodies(session: Session, plan: Plan, rows: Rows, marked: bool) -> None:
-    items = _with_flags(plan.items, session) if marked else plan.items
-    heads = render.lines(items, rows, b" " if items else b"")
-    messages = list(zip(heads, bodies.wanted(plan.bodies, rows), strict=True))
+async def _send_bodies(session: Session, plan: Plan, chunk: Chunk) -> None:
+    items = _with_flags(plan.items, session) if chunk.marked else plan.items
+    heads = render.lines(items, chunk.rows, chunk.tails, b" " if items or plan.fixed else b"")
+    messages = list(zip(heads, bodies.wanted(plan.bodies, chunk.rows), strict=True))
     groups = list(bodies.batches(messages, OCTETS))
     reads = (_slices(session, group) for group in groups)
     connection = session.connection
