@@ -45,8 +45,8 @@ app.conf.update(
     task_ignore_result=True,
     task_acks_late=True,
     worker_prefetch_multiplier=1,
-    # Tasks only wake the engine (mailcore.delivery.engine), which runs on one event loop of its own in the process: two
-    # threads keep the bell ringing while housekeeping works, and cost nothing; a pool of processes would cost 60 MB each.
+    # Tasks only wake the engine (mailcore.delivery.engine), which has an event loop of its own in the process: two
+    # threads keep the bell ringing while housekeeping works, and cost nothing; more processes would cost 60 MB each.
     worker_pool="threads",
     worker_concurrency=2,
     worker_enable_remote_control=False,

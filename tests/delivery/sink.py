@@ -34,7 +34,7 @@ class Mail:
 
 @dataclass
 class Sink:
-    """`script(verb, line)` may return another reply, DROP or HANG, for CONNECT, EHLO, …, DATA, CONTENT (the data's end).
+    """`script(verb, line)` may return another reply, DROP or HANG, for CONNECT, EHLO …, DATA, CONTENT (the data's end).
 
     `drop_in_data` closes in the middle of the message, after that many octets.
     """
@@ -133,7 +133,8 @@ class _Talk:
                 if sink.tls is not None and self.tls is None:
                     offers.append("STARTTLS")
                 lines = [sink.name, *offers]
-                await self.say(verb, line, "\r\n".join(f"250-{each}" for each in lines[:-1]) + f"\r\n250 {lines[-1]}")
+                more = "".join(f"250-{each}\r\n" for each in lines[:-1])
+                await self.say(verb, line, f"{more}250 {lines[-1]}")
             elif verb == "HELO":
                 self.helo = line[5:]
                 await self.say(verb, line, f"250 {sink.name}")

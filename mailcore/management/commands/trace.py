@@ -17,9 +17,8 @@ class Command(base.Command):
     help = "Show everything that happened to a message."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument(
-            "text", metavar="ID-or-ADDRESS", help="trace id, Message-ID, queue number, or a sender's or recipient's address"
-        )
+        what = "trace id, Message-ID, queue number, or the address of a sender or recipient"
+        parser.add_argument("text", metavar="ID-or-ADDRESS", help=what)
         parser.add_argument("--limit", type=int, default=20, help="messages at most, the newest (default 20)")
         parser.add_argument("--json", action="store_true")
         parser.set_defaults(verb="timeline")
