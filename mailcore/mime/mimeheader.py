@@ -26,8 +26,8 @@ class Mime:
     """A MIME header, parsed. Never changed after it was made: headers that repeat share one."""
 
     __slots__ = (
-        "boundary", "charset", "cid", "disposition", "encoding", "extension", "filename", "flow", "has_fields", "head", "language",
-        "location", "multi_head", "optional", "subtype", "type",
+        "boundary", "charset", "cid", "disposition", "encoding", "extension", "filename", "flow", "has_fields", "head",
+        "language", "location", "multi_head", "optional", "subtype", "type",
     )  # fmt: skip
 
     type: str
