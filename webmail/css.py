@@ -146,23 +146,26 @@ def _declarations(nodes: Iterable[Any], image: ImageUrl) -> Kept:
 
 def _value(name: str, tokens: list[Any], image: ImageUrl) -> str:
     pictures = name in ("background", "background-image")
-    out: list[str] = []
+    kept: list[Any] = []
+    loads = 0
     for token in tokens:
         address = _url_of(token)
-        if address is not None:
-            found = image(address) if pictures else None
-            if found:
-                out.append(f'url("{_escaped(found)}")')
-            elif name == "background-image":
+        if address is None:
+            if token.type == "() block" or not _is_plain(token):
                 return ""
+            kept.append(token)
             continue
-        if not _is_plain(token):
+        found = image(address) if pictures else None
+        if found:
+            kept += tinycss2.parse_component_value_list(f'url("{_escaped(found)}")')
+            loads += 1
+        elif name == "background-image":
             return ""
-        out.append(tinycss2.serialize([token]))
-    value = _safe("".join(out).strip())
-    if name == "position" and value.lower() not in POSITIONS:
+    # As one list: written one by one, `url/**/(x)` would grow together.
+    value = _safe(tinycss2.serialize(kept).strip())
+    if value.lower().count("url(") != loads or (name == "position" and value.lower() not in POSITIONS):
         return ""
-    return value if len(value) <= 4000 or pictures else ""
+    return value if len(value) <= 4000 or loads else ""
 
 
 def _url_of(token: Any) -> str | None:

@@ -55,8 +55,8 @@ pre{white-space:pre-wrap}
 """
 # After the mail's own rules: sheets made for 600 pixels and more fit a phone.
 _NARROW_CSS = (
-    "@media(max-width:560px){img{height:auto!important}table{max-width:100%!important}table[width]{width:100%!important}"
-    "td,th{min-width:0!important}}"
+    "@media(max-width:560px){img{max-width:calc(100vw - 4em)!important;height:auto!important}"
+    "table{max-width:100%!important}table[width]{width:100%!important}td,th{min-width:0!important}}"
 )
 _PAGE_CSS = """
 body{padding:24px}
