@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import logging
 import signal
 import ssl
@@ -53,6 +54,9 @@ async def serve(conf: Conf, *, reuse_port: bool = False) -> None:
         closing.push_async_callback(smtp_side.close)
         imap_side = await _imap(conf, context, ingest, reuse_port)
         closing.push_async_callback(_close_both, smtp_side.close, imap_side.close)
+        # What is loaded now stays: the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
         print(
             f"READY smtp={conf.smtp_port} submission={conf.submission_port} submissions={conf.submissions_port} "
             f"imap={conf.imap_port} imaps={conf.imaps_port}",

@@ -15,6 +15,7 @@ from accounts.throttle import network
 from mailcore.conf import Conf
 from mailcore.errors import ConfigError
 from mailcore.inbound.receive import Receiver
+from mailcore.inbound.recipients import Directory
 from mailcore.smtp.connection import HANDSHAKE_TIMEOUT
 from mailcore.smtp.policy import MX, SUBMISSION, SUBMISSIONS, Policy
 from mailcore.smtp.session import Session
@@ -38,6 +39,7 @@ class Server:
     plaintext_auth: str
     receiver: Receiver
     ssl_context: ssl.SSLContext | None = None
+    directory: Directory = field(default_factory=Directory)
     closing: bool = False
     large: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_AT_ONCE))
     sessions: set[Session] = field(default_factory=set)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from mailcore import db
 from mailcore.auth.senders import sender_allowed
 from mailcore.errors import Code, MailError
-from mailcore.inbound import headers, recipients
+from mailcore.inbound import headers
 from mailcore.inbound.envelope import Envelope, Recipient, Source
 from mailcore.smtp import errors
 from mailcore.smtp.spool import Spool
@@ -97,18 +97,17 @@ async def rcpt(session: Session, argument: bytes) -> None:
         raise CommandError(550, "5.6.7", "An internationalised address needs SMTPUTF8")
     if len(current.recipients) >= session.policy.max_recipients:
         raise CommandError(452, "4.5.3", "Too many recipients")
-    async with db.read() as tx:
-        if path.parsed is None:
-            found = await recipients.postmaster(tx, notify=params.notify, orcpt=params.orcpt)
-        else:
-            found = await recipients.resolve(
-                tx,
-                path.parsed,
-                relay=session.identity is not None,
-                size=current.params.size or 0,
-                notify=params.notify,
-                orcpt=params.orcpt,
-            )
+    directory = session.server.directory
+    if path.parsed is None:
+        found = await directory.postmaster(notify=params.notify, orcpt=params.orcpt)
+    else:
+        found = await directory.resolve(
+            path.parsed,
+            relay=session.identity is not None,
+            size=current.params.size or 0,
+            notify=params.notify,
+            orcpt=params.orcpt,
+        )
     current.recipients.append(found)
     session.respond(OK_RCPT)
 

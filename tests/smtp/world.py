@@ -160,12 +160,12 @@ class World:
 
 
 @asynccontextmanager
-async def running(data: Path, **settings: object) -> AsyncIterator[World]:
+async def running(data: Path, *, pool_timeout: float = 15.0, **settings: object) -> AsyncIterator[World]:
     """A server with its own ports; settings of conf or of the listeners' policies can be changed."""
     ours = replace(conf, data=data, **{k: v for k, v in settings.items() if k in conf.__dataclass_fields__})  # type: ignore[arg-type]
     limits = {k: v for k, v in settings.items() if k in MX.__dataclass_fields__}
     tls.ensure_certificate(ours)
-    await db.open_pool(8)
+    await db.open_pool(8, timeout=pool_timeout)
     try:
         ingest = Ingest()
         server = await smtp.start(

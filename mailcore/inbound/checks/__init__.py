@@ -1,4 +1,4 @@
-"""What is looked at before a message is taken. A check is an async function from a Letter to its findings.
+"""What is looked at before a message is taken. A check is a function from a Letter to its findings, async if it asks others.
 
 REQUIRED guards ourselves and the network and cannot be switched off; OPTIONAL judges the message and runs unless
 MAILSTEAD_CHECKS is `off`. A check runs in at most `TIMEOUT` seconds; one that fails or is late is noted in the trace and
@@ -29,7 +29,8 @@ class Letter:
     raw: bytes
 
 
-Check = Callable[[Letter], Awaitable[Sequence[Finding]]]
+Findings = Sequence[Finding]
+Check = Callable[[Letter], Findings | Awaitable[Findings]]
 
 
 async def run(checks: Sequence[tuple[str, Check]], letter: Letter) -> list[Finding]:
@@ -37,8 +38,11 @@ async def run(checks: Sequence[tuple[str, Check]], letter: Letter) -> list[Findi
     findings: list[Finding] = []
     for name, check in checks:
         try:
-            async with asyncio.timeout(TIMEOUT):
-                findings.extend(await check(letter))
+            result = check(letter)
+            if isinstance(result, Awaitable):
+                async with asyncio.timeout(TIMEOUT):
+                    result = await result
+            findings.extend(result)
         except TimeoutError:
             findings.append(Finding(name, Action.NOTE, f"no result within {TIMEOUT:.0f} s"))
         except Exception as error:

@@ -10,7 +10,7 @@ from mailcore.inbound.verdict import Action, Finding
 _ONCE = {b"from": "From", b"date": "Date"}
 
 
-async def check(letter: Letter) -> Sequence[Finding]:
+def check(letter: Letter) -> Sequence[Finding]:
     """Note From and Date fields that are missing or repeated."""
     lowered = b"\n" + letter.header.lower()
     findings = []

@@ -12,7 +12,7 @@ from mailcore.inbound.verdict import Action, Finding
 MAX_HOPS = 50
 
 
-async def check(letter: Letter) -> Sequence[Finding]:
+def check(letter: Letter) -> Sequence[Finding]:
     """Refuse what has more than MAX_HOPS Received fields."""
     count = hops(letter.header)
     if count <= MAX_HOPS:
