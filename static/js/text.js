@@ -101,6 +101,24 @@ export function domToText(root) {
   return out.replace(/[ \t]+\n/g, "\n").replace(/\n{3,}/g, "\n\n").trim();
 }
 
+/** Join the soft-broken lines of format=flowed text (RFC 3676); other text stays as it is. */
+export function unflow(text, contentType) {
+  if (!/;\s*format\s*=\s*"?flowed/i.test(contentType)) return text;
+  const deleteSpace = /;\s*delsp\s*=\s*"?yes/i.test(contentType);
+  const out = [];
+  let open = null; // quote depth of the line that goes on, null when none does
+  for (const line of text.replace(/\r\n?/g, "\n").split("\n")) {
+    const depth = line.match(/^>*/)[0].length;
+    const content = line.slice(depth).replace(/^ /, "");
+    if (open === depth && content !== "-- ") out[out.length - 1] += content;
+    else out.push((depth ? `${">".repeat(depth)} ` : "") + content);
+    const soft = content.endsWith(" ") && content !== "-- ";
+    if (soft && deleteSpace) out[out.length - 1] = out.at(-1).slice(0, -1);
+    open = soft ? depth : null;
+  }
+  return out.join("\n");
+}
+
 const ENTITIES = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" };
 export const escapeHtml = (text) => text.replace(/[&<>"]/g, (letter) => ENTITIES[letter]);
 

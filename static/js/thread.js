@@ -1,10 +1,11 @@
 // The open conversation: loading its messages with their bodies, which of them are expanded, and marking them read.
 import { call } from "./jmap.js";
+import { unflow } from "./text.js";
 import { changed, has, hasRole, remember, state } from "./state.js";
 
 const PROPERTIES = ["id", "blobId", "threadId", "mailboxIds", "keywords", "size", "receivedAt", "sentAt", "messageId", "inReplyTo", "references",
   "from", "to", "cc", "bcc", "replyTo", "sender", "subject", "preview", "hasAttachment", "textBody", "htmlBody", "attachments", "bodyValues"];
-const BODY_PROPERTIES = ["partId", "blobId", "size", "name", "type", "charset", "disposition", "cid"];
+const BODY_PROPERTIES = ["partId", "blobId", "size", "name", "type", "charset", "disposition", "cid", "header:Content-Type"];
 export const FULL = { properties: PROPERTIES, bodyProperties: BODY_PROPERTIES, fetchTextBodyValues: true, maxBodyValueBytes: 400_000 };
 
 /** `expanded` holds email ids; `images` those whose remote images are shown; `unfolded`: middle messages are listed. */
@@ -86,4 +87,8 @@ export function attachmentsOf(email) {
   return (email.attachments ?? []).filter((part) => !(html && part.cid && part.disposition === "inline" && part.type?.startsWith("image/")));
 }
 
-export const plainText = (email) => (email.textBody ?? []).filter((part) => part.type !== "text/html").map((part) => email.bodyValues?.[part.partId]?.value ?? "").join("\n");
+/** The message's plain text, with the lines of format=flowed joined again. */
+export const plainText = (email) => (email.textBody ?? [])
+  .filter((part) => part.type?.startsWith("text/") && part.type !== "text/html")
+  .map((part) => unflow(email.bodyValues?.[part.partId]?.value ?? "", part["header:Content-Type"] ?? ""))
+  .join("\n");

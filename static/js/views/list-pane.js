@@ -143,9 +143,22 @@ const errorView = () => html`
   <div class="empty" role="alert">${icon("circle-alert", "icon--lg")}<h2>The list could not be loaded</h2><p>${list.error.message}</p>
     <button class="button" @click=${retry}>Try again</button></div>`;
 
+let lastTop = 0;
+let wish = null;
+
+/** Ask for the rows in view; while somebody drags far through the list, only for those where they stop. */
+function want(first, last) {
+  const top = scroller?.scrollTop ?? 0;
+  const far = Math.abs(top - lastTop) > 2 * viewHeight;
+  lastTop = top;
+  clearTimeout(wish);
+  if (far) wish = setTimeout(() => ensure(first, last), 80);
+  else ensure(first, last);
+}
+
 function rows() {
   const [first, last] = range();
-  ensure(first, last);
+  want(first, last);
   const from = Math.max(0, first - OVERSCAN);
   const to = list.total === null ? Math.ceil(viewHeight / rowHeight) : Math.min(list.total - 1, last + OVERSCAN);
   const entries = [];

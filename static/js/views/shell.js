@@ -35,7 +35,7 @@ function accountMenu(event) {
     { label: "Dark theme", icon: "moon", checked: theme === "dark", run: () => setTheme("dark") },
     null,
     { label: "Keyboard shortcuts", icon: "keyboard", detail: "?", run: showShortcuts },
-    { label: "Settings", icon: "settings", run: () => location.assign("/settings/") },
+    { label: "Change password", icon: "key-round", run: () => location.assign("/settings/security/password/") },
     { label: "Sign out", icon: "log-out", run: () => document.getElementById("sign-out").submit() },
   ], { label: "Account" });
 }
