@@ -100,7 +100,7 @@ for (const [, entries] of SHORTCUTS) for (const [key, , run, more = []] of entri
 export function showShortcuts() {
   return openDialog((close) => html`
     <div class="dialog-body shortcuts">
-      <header class="dialog-head"><h2 class="grow">Keyboard shortcuts</h2><button class="icon-button" aria-label="Close" autofocus @click=${() => close()}>${icon("x")}</button></header>
+      <div class="dialog-head"><h2 class="grow">Keyboard shortcuts</h2><button class="icon-button" aria-label="Close" autofocus @click=${() => close()}>${icon("x")}</button></div>
       <div class="shortcuts-groups">${SHORTCUTS.map(([name, entries]) => html`
         <section><h3>${name}</h3><dl>${entries.map(([key, what]) => html`<div><dt>${key.split(" ").map((part) => html`<kbd>${part}</kbd>`)}</dt><dd>${what}</dd></div>`)}</dl></section>`)}
       </div>

@@ -105,7 +105,7 @@ function one(composer) {
   return html`
     <section id=${composer.key} class=${classMap({ "composer": true, "composer--minimised": composer.minimised, "composer--full": composer.full, "composer--dragging": Boolean(composer.dragging) })}
       role="dialog" aria-label=${title} @keydown=${(event) => onKey(event, composer)} @dragover=${on.over} @dragleave=${on.leave} @drop=${on.here}>
-      <header class="compose-head" @click=${(event) => { if (composer.minimised && !event.target.closest(".icon-button")) { composer.minimised = false; changed(); } }}>
+      <div class="compose-head" @click=${(event) => { if (composer.minimised && !event.target.closest(".icon-button")) { composer.minimised = false; changed(); } }}>
         <button class="icon-button icon-button--sm compose-back" aria-label="Close" @click=${() => dismiss(composer)}>${icon("arrow-left")}</button>
         <h2 class="grow truncate">${title}</h2>
         <span class="compose-status" role="status">${composer.busy || composer.status}</span>
@@ -113,7 +113,7 @@ function one(composer) {
         <button class="icon-button icon-button--sm compose-desktop" aria-label=${composer.full ? "Smaller" : "Larger"} @click=${() => { composer.full = !composer.full; composer.minimised = false; changed(); }}>${icon(composer.full ? "minimize-2" : "maximize-2")}</button>
         <button class="icon-button icon-button--sm compose-desktop" aria-label="Close" title="Close (Esc)" @click=${() => dismiss(composer)}>${icon("x")}</button>
         <button class="button button--primary button--small compose-send-small" ?disabled=${Boolean(composer.busy) || composer.loading} @click=${() => send(composer)}>${icon("send")} Send</button>
-      </header>
+      </div>
       <div class="compose-body">
         ${identityRow(composer)}
         ${recipientsField(composer, "to", "To", html`<span class="compose-mores">${moreFields(composer)}</span>`)}

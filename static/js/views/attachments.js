@@ -41,11 +41,11 @@ async function preview(part) {
   }
   await openDialog((close) => html`
     <div class="preview">
-      <header class="preview-bar">
+      <div class="preview-bar">
         <h2 class="truncate grow">${name}</h2>
         <a class="icon-button" aria-label="Download" title="Download" href=${downloadUrl(part.blobId, name, part.type)} download=${name}>${icon("download")}</a>
         <button class="icon-button" aria-label="Close" autofocus @click=${() => close()}>${icon("x")}</button>
-      </header>
+      </div>
       ${kindOf(part) === "image" ? html`<div class="preview-stage"><img src=${address} alt=${name}></div>` : kindOf(part) === "pdf" ? html`<iframe class="preview-stage" src=${address} title=${name}></iframe>` : html`<pre class="preview-stage preview-text">${text}</pre>`}
     </div>`, { className: "dialog--preview", label: name });
   if (address) URL.revokeObjectURL(address);
