@@ -142,6 +142,9 @@ class Conf:
     secret_key: str = _env(
         "MAILSTEAD_SECRET_KEY", "", str, "installation key; empty = kept in the data directory", secret=True
     )
+    proxies: tuple[Network, ...] = _env(
+        "MAILSTEAD_PROXIES", (), _networks, "networks of web proxies whose X-Forwarded-For and -Proto are believed"
+    )
     tls_cert: Path | None = _env("MAILSTEAD_TLS_CERT", None, _path, "certificate with chain, PEM; empty = self-signed")
     tls_key: Path | None = _env("MAILSTEAD_TLS_KEY", None, _path, "its private key, PEM")
     log_format: str = _env("MAILSTEAD_LOG_FORMAT", "text", _one_of("text", "json"), "how log lines look")

@@ -6,6 +6,7 @@ Django's middleware; everything else is Django. The pool of the async store is o
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import os
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -26,7 +27,7 @@ _django = cast(App, get_asgi_application())
 
 # After Django is set up: these import models and the store.
 from mailcore import db, wake
-from mailcore.conf import conf
+from mailcore.conf import Network, conf
 from mailcore.errors import MailError
 from mailcore.store import changes
 
@@ -84,11 +85,38 @@ async def _lifespan(receive: Receive, send: Send) -> None:
             return
 
 
+def from_proxy(scope: Scope, proxies: tuple[Network, ...]) -> Scope:
+    """The request as the browser made it, where a trusted proxy tells; anybody else's X-Forwarded-* mean nothing."""
+    client = scope.get("client")
+    if not proxies or not client or not _within(client[0], proxies):
+        return scope
+    headers = {name: value.decode("latin-1") for name, value in scope["headers"] if name.startswith(b"x-forwarded-")}
+    changed = dict(scope)
+    # Each proxy appends whom it saw: the last one that is not a proxy of ours is the browser.
+    for hop in reversed(headers.get(b"x-forwarded-for", "").split(",")):
+        if hop.strip():
+            changed["client"] = (hop.strip(), 0)
+            if not _within(hop.strip(), proxies):
+                break
+    if headers.get(b"x-forwarded-proto", "").strip().lower() == "https":
+        changed["scheme"] = "https"
+    return changed
+
+
+def _within(address: str, networks: tuple[Network, ...]) -> bool:
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return any(parsed in network for network in networks)
+
+
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
     """Entry point for the ASGI server."""
     if scope["type"] == "lifespan":
         await _lifespan(receive, send)
         return
+    scope = from_proxy(scope, conf.proxies)
     path = scope.get("path", "")
     for prefix, app in MOUNTS:
         if path == prefix or path.startswith(prefix + "/"):

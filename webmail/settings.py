@@ -92,6 +92,8 @@ LOGIN_URL = "/login/"
 LOGIN_REDIRECT_URL = "/"
 ACCOUNT_LOGOUT_REDIRECT_URL = "/login/"
 
+# A proxy speaks TLS for us (webmail.asgi believes what it says of the browser's connection).
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = bool(conf.proxies)
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_SAMESITE = "Lax"
