@@ -112,7 +112,9 @@ class Dates(Array):
 
     @staticmethod
     def encode(values: Sequence[date | None]) -> bytes:
-        return _join([None if value is None else (value.toordinal() - _EPOCH_DAY).to_bytes(4, signed=True) for value in values])
+        return _join(
+            [None if value is None else (value.toordinal() - _EPOCH_DAY).to_bytes(4, signed=True) for value in values]
+        )
 
 
 def _dumper(array: int) -> type[Dumper]:

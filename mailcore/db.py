@@ -1,12 +1,13 @@
 """The two drivers under the store's verbs.
 
-A verb is `async def verb(tx, …)` that awaits nothing but `tx`. In the async servers `tx` is an `AsyncTx` on a psycopg pool;
-in Django code it is a `DjangoTx` on Django's own connection, which never suspends, so `run_sync` finishes the verb at once
+A verb is `async def verb(tx, …)` that awaits nothing but `tx`. In the async servers `tx` is an `AsyncTx` on a
+psycopg pool;
+in Django code it is a `DjangoTx` on Django's own connection, which never suspends, so `run_sync` finishes the verb
+at once
 and the verb joins `transaction.atomic()` and its rollback. What a transaction changed is published after its commit.
 """
 
 from __future__ import annotations
-
 
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -158,7 +159,13 @@ _pool: AsyncConnectionPool[psycopg.AsyncConnection[Row]] | None = None
 def dsn() -> str:
     """The connection string of Django's default database, so that both drivers always mean the same one."""
     config = settings.DATABASES["default"]
-    named = {"dbname": config["NAME"], "user": config["USER"], "password": config["PASSWORD"], "host": config["HOST"], "port": config["PORT"]}
+    named = {
+        "dbname": config["NAME"],
+        "user": config["USER"],
+        "password": config["PASSWORD"],
+        "host": config["HOST"],
+        "port": config["PORT"],
+    }
     return psycopg.conninfo.make_conninfo(**{key: str(value) for key, value in named.items() if value})
 
 
@@ -253,5 +260,3 @@ def django_transaction() -> Iterator[DjangoTx]:
         if tx.changes:
             changes = tx.changes
             django_atomic.on_commit(lambda: wake.publish(changes))
-
-

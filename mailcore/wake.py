@@ -1,6 +1,7 @@
 """Wake-ups: tell whoever shows an account that something in it changed.
 
-After a commit the changes are handed to this process's listeners at once and to other processes through one Redis channel
+After a commit the changes are handed to this process's listeners at once and to other processes through one Redis
+channel
 per account. It is only a hint: listeners ask the store what changed since the modseq they know, and `start` polls the
 subscribed accounts' modseq with one query, so that a lost hint or a dead Redis costs seconds, never a message.
 """
@@ -27,7 +28,8 @@ BACKLOG = 10_000
 
 
 class Change(NamedTuple):
-    """One thing a transaction changed; `kind` is mail, flags, gone, mailbox or queue (then modseq is the outbound id)."""
+    """One thing a transaction changed; `kind` is mail, flags, gone, mailbox or queue (then modseq is the outbound
+    id)."""
 
     account_id: int
     mailbox_id: int

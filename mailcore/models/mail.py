@@ -1,7 +1,8 @@
-"""Tables of the message store. Every key begins with the account, so that an account's rows lie, lock and shard together.
+"""Tables of the message store. Every key begins with the account, so that an account's rows lie, lock and shard
+together.
 
-No foreign keys between them: the verbs of mailcore.store keep them in step under the account's row lock, and inserts stay
-cheap. Storage modes, collations and table options that Django cannot say are in migration 0002.
+No foreign keys between them: the verbs of mailcore.store keep them in step under the account's row lock, and
+inserts stay cheap. Storage modes, collations and table options that Django cannot say are in migration 0002.
 """
 
 from __future__ import annotations
@@ -79,14 +80,17 @@ class Blob(models.Model):
     hash = models.BinaryField(primary_key=True, max_length=32, help_text="SHA-256")
     size = models.BigIntegerField()
     data = models.BinaryField()
-    touched_at = models.DateTimeField(db_default=Now(), help_text="last time somebody stored it: young ones are not swept")
+    touched_at = models.DateTimeField(
+        db_default=Now(), help_text="last time somebody stored it: young ones are not swept"
+    )
 
     class Meta:
         db_table = "blob"
 
 
 class Message(models.Model):
-    """A message of an account: immutable, and all of it but `thread_id` derivable from the blob (`manage.py reindex`)."""
+    """A message of an account: immutable, and all of it but `thread_id` derivable from the blob (`manage.py
+    reindex`)."""
 
     pk = models.CompositePrimaryKey("account_id", "id")
     account_id = models.BigIntegerField()

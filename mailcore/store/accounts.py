@@ -54,7 +54,8 @@ LOOK_UP = sql("""
 
 
 async def create(tx: Tx, account_id: int, quota_bytes: int | None = None) -> None:
-    """Give a new account its store: INBOX, Drafts, Sent, Archive, Junk, Trash, all subscribed. Again = nothing happens."""
+    """Give a new account its store: INBOX, Drafts, Sent, Archive, Junk, Trash, all subscribed. Again = nothing
+    happens."""
     if not await tx.execute(CREATE, (account_id, quota_bytes)):
         return
     await mailboxes.insert(tx, account_id, mailboxes.DEFAULT_MAILBOXES)

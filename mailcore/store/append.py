@@ -22,7 +22,8 @@ INBOX_ID = 1
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """One message for one mailbox. `mailbox_id` 0 = INBOX; `internal_date` None = now; `recipient` only for the trace."""
+    """One message for one mailbox. `mailbox_id` 0 = INBOX; `internal_date` None = now; `recipient` only for the
+    trace."""
 
     account_id: int
     mailbox_id: int
@@ -72,7 +73,23 @@ LOCK_MAILBOXES = sql("""
 # A batch is written by two statements in one round trip: psycopg remembers how to send those of up to 50 parameters.
 _BLOB = (Byteas, Int8s, Byteas)
 _MESSAGE = (
-    *(Int8s, Int8s, Byteas, Int8s, Int4s, Int8s, Int8s, Timestamps, Timestamps, Dates, Bools, Texts, Texts, Byteas, Byteas),
+    *(
+        Int8s,
+        Int8s,
+        Byteas,
+        Int8s,
+        Int4s,
+        Int8s,
+        Int8s,
+        Timestamps,
+        Timestamps,
+        Dates,
+        Bools,
+        Texts,
+        Texts,
+        Byteas,
+        Byteas,
+    ),
     *(Byteas, Byteas, Texts),
 )
 _TEXT = (Int8s, Int8s, Texts, Texts, Texts, Texts, Texts, Int4s, Texts)
@@ -88,11 +105,13 @@ WRITE_MESSAGES = sql("""
     messages AS (
         INSERT INTO message (account_id, id, blob, size, header_size, thread_id, created_modseq, received_at, sent_at,
             sent_on, has_attachment, base_subject, preview, envelope, bodystructure, headers, parts, summary)
-        SELECT * FROM unnest(%b::bigint[], %b::bigint[], %b::bytea[], %b::bigint[], %b::int[], %b::bigint[], %b::bigint[],
-            %b::timestamptz[], %b::timestamptz[], %b::date[], %b::bool[], %b::text[], %b::text[], %b::bytea[], %b::bytea[],
-            %b::bytea[], %b::bytea[], %b::text[]))
+        SELECT * FROM unnest(%b::bigint[], %b::bigint[], %b::bytea[], %b::bigint[], %b::int[], %b::bigint[],
+            %b::bigint[],
+            %b::timestamptz[], %b::timestamptz[], %b::date[], %b::bool[], %b::text[], %b::text[], %b::bytea[],
+            %b::bytea[], %b::bytea[], %b::bytea[], %b::text[]))
     INSERT INTO message_text (account_id, docno, from_text, to_text, cc_text, bcc_text, subject_text, body_at, text)
-    SELECT * FROM unnest(%b::bigint[], %b::bigint[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::int[],
+    SELECT * FROM unnest(%b::bigint[], %b::bigint[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[],
+        %b::int[],
         %b::text[])""")
 
 WRITE_ENTRIES = sql("""
@@ -112,7 +131,8 @@ WRITE_ENTRIES = sql("""
         FROM unnest(%b::bigint[], %b::bigint[], %b::bigint[]) AS n(account_id, messages, bytes)
         WHERE a.account_id = n.account_id)
     UPDATE mailbox m SET messages = m.messages + n.messages, uidnext = m.uidnext + n.messages,
-        unseen = m.unseen + n.unseen, deleted = m.deleted + n.deleted, bytes = m.bytes + n.bytes, highest_modseq = n.modseq
+        unseen = m.unseen + n.unseen, deleted = m.deleted + n.deleted, bytes = m.bytes + n.bytes, highest_modseq =
+        n.modseq
     FROM unnest(%b::bigint[], %b::bigint[], %b::bigint[], %b::bigint[], %b::bigint[], %b::bigint[], %b::bigint[])
         AS n(account_id, id, messages, unseen, deleted, bytes, modseq)
     WHERE m.account_id = n.account_id AND m.id = n.id""")
@@ -155,7 +175,8 @@ class _Plan:
 
 
 async def append(tx: Tx, items: Sequence[Incoming]) -> Results:
-    """Store messages; an item that cannot be stored yields its MailError (OVER_QUOTA, NOT_FOUND, BAD_VALUE), the others go in."""
+    """Store messages; an item that cannot be stored yields its MailError (OVER_QUOTA, NOT_FOUND, BAD_VALUE), the
+    others go in."""
     return (await append_jobs(tx, [Job(items)]))[0]
 
 

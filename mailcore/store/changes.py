@@ -51,7 +51,8 @@ EMAILS = sql("""
         SELECT message_id, max(modseq) AS modseq FROM (
             SELECT message_id, modseq FROM entry WHERE account_id = %(account)s::bigint AND modseq > %(since)s::bigint
             UNION ALL
-            SELECT message_id, modseq FROM expunged WHERE account_id = %(account)s::bigint AND modseq > %(since)s::bigint
+            SELECT message_id, modseq FROM expunged WHERE account_id = %(account)s::bigint AND modseq >
+                %(since)s::bigint
         ) AS either GROUP BY message_id)
     SELECT moved.message_id, moved.modseq, m.created_modseq,
         EXISTS (SELECT FROM entry e WHERE e.account_id = %(account)s::bigint AND e.message_id = moved.message_id)
@@ -102,7 +103,8 @@ async def mailbox(tx: Tx, account_id: int, mailbox_id: int, since: int) -> Mailb
 
 
 async def emails(tx: Tx, account_id: int, since: int, limit: int) -> Changes:
-    """JMAP Email/changes (RFC 8621 §4.3): at most `limit` ids. Raises NOT_FOUND, BAD_VALUE for a state from the future."""
+    """JMAP Email/changes (RFC 8621 §4.3): at most `limit` ids. Raises NOT_FOUND, BAD_VALUE for a state from the
+    future."""
     current = await state(tx, account_id)
     if since > current:
         raise MailError(Code.BAD_VALUE, "that state is not known here")

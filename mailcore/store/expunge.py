@@ -21,7 +21,8 @@ class Expunged:
 
 _REMOVE = """
     WITH gone AS (
-        DELETE FROM entry WHERE account_id = %(account)s::bigint AND mailbox_id = %(mailbox)s::bigint {which} RETURNING *)
+        DELETE FROM entry WHERE account_id = %(account)s::bigint AND mailbox_id = %(mailbox)s::bigint {which}
+            RETURNING *)
     INSERT INTO expunged (account_id, mailbox_id, uid, message_id, modseq, flags, keywords, internal_date, size)
     SELECT account_id, mailbox_id, uid, message_id, %(modseq)s::bigint, flags, keywords, internal_date, size FROM gone
     RETURNING uid, flags, size"""

@@ -62,7 +62,8 @@ PLACEMENTS = sql("""
     WHERE account_id = %s::bigint AND message_id = ANY(%s::bigint[]) ORDER BY message_id, mailbox_id, uid""")
 
 RAW = sql("""
-    SELECT b.data FROM message m JOIN blob b ON b.hash = m.blob WHERE m.account_id = %s::bigint AND m.id = %s::bigint""")
+    SELECT b.data FROM message m JOIN blob b ON b.hash = m.blob WHERE m.account_id = %s::bigint AND m.id =
+        %s::bigint""")
 RAW_SLICE = sql("""
     SELECT substring(b.data FROM %s::int + 1 FOR %s::int) FROM message m JOIN blob b ON b.hash = m.blob
     WHERE m.account_id = %s::bigint AND m.id = %s::bigint""")
@@ -170,7 +171,9 @@ async def raw(tx: Tx, account_id: int, message_id: int, start: int = 0, length: 
     if start == 0 and length is None:
         row = await tx.one(RAW, (account_id, message_id))
     else:
-        row = await tx.one(RAW_SLICE, (start, 0x7FFFFFFF - start - 1 if length is None else length, account_id, message_id))
+        row = await tx.one(
+            RAW_SLICE, (start, 0x7FFFFFFF - start - 1 if length is None else length, account_id, message_id)
+        )
     if row is None:
         raise MailError(Code.NOT_FOUND, "no such message")
     return bytes(row[0])

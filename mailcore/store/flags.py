@@ -64,7 +64,11 @@ def check_keywords(keywords: Sequence[str]) -> tuple[str, ...]:
     """Keywords without repetition, sorted; raises BAD_VALUE or TOO_MANY for what cannot be stored."""
     kept = {}
     for word in keywords:
-        if not word or len(word) > MAX_KEYWORD_LENGTH or not all("!" <= c <= "~" and c not in '(){%*"\\]' for c in word):
+        if (
+            not word
+            or len(word) > MAX_KEYWORD_LENGTH
+            or not all("!" <= c <= "~" and c not in '(){%*"\\]' for c in word)
+        ):
             raise MailError(Code.BAD_VALUE, f"not a keyword: {word[:40]!r}")
         kept.setdefault(word.lower(), word)
     if len(kept) > MAX_KEYWORDS:
@@ -72,7 +76,9 @@ def check_keywords(keywords: Sequence[str]) -> tuple[str, ...]:
     return tuple(kept[low] for low in sorted(kept))
 
 
-def _apply(op: Op, now: int, have: Sequence[str] | None, flags: int, keywords: Sequence[str]) -> tuple[int, tuple[str, ...]]:
+def _apply(
+    op: Op, now: int, have: Sequence[str] | None, flags: int, keywords: Sequence[str]
+) -> tuple[int, tuple[str, ...]]:
     if op == "=":
         return flags, check_keywords(keywords)
     present = {word.lower(): word for word in have or ()}

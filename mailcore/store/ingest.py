@@ -1,4 +1,5 @@
-"""The batcher: deliveries that arrive while the last transaction commits share the next one; an idle one waits for nobody."""
+"""The batcher: deliveries that arrive while the last transaction commits share the next one; an idle one waits for
+nobody."""
 
 from __future__ import annotations
 
@@ -18,8 +19,8 @@ log = logging.getLogger(__name__)
 # Groups of 16 to 64 messages gain all there is to gain; more would only lengthen the wait of the first.
 MAX_MESSAGES = 64
 MAX_OCTETS = 8 * 1024 * 1024
-# One transaction at a time makes the largest groups (measured: 2 at a time cost a third more CPU and won nothing). Only a
-# full group, or one that has waited behind a slow transaction (someone else's lock), may overtake.
+# One transaction at a time makes the largest groups (measured: 2 at a time cost a third more CPU and won nothing).
+# Only a full group, or one that has waited behind a slow transaction (someone else's lock), may overtake.
 FLIGHTS = 4
 PATIENCE = 0.03  # seconds
 

@@ -54,12 +54,15 @@ _COLUMNS = """m.id, m.name, m.special_use, m.uidvalidity, m.uidnext, m.highest_m
 ALL = sql(f"SELECT {_COLUMNS} FROM mailbox m WHERE account_id = %s::bigint ORDER BY name")
 BY_NAME = sql(f"SELECT {_COLUMNS} FROM mailbox m WHERE account_id = %s::bigint AND name = %s::text")
 BY_ID = sql(f"SELECT {_COLUMNS} FROM mailbox m WHERE account_id = %s::bigint AND id = %s::bigint")
-BY_USE = sql(f"SELECT {_COLUMNS} FROM mailbox m WHERE account_id = %s::bigint AND special_use = %s::text ORDER BY id LIMIT 1")
+BY_USE = sql(
+    f"SELECT {_COLUMNS} FROM mailbox m WHERE account_id = %s::bigint AND special_use = %s::text ORDER BY id LIMIT 1"
+)
 
 TAKE_NUMBERS = sql("""
     UPDATE account_state SET modseq = modseq + 1, next_mailbox = next_mailbox + %(n)s::bigint,
         next_uidvalidity = next_uidvalidity + %(n)s::bigint
-    WHERE account_id = %(account)s::bigint RETURNING modseq, next_mailbox - %(n)s::bigint, next_uidvalidity - %(n)s::bigint""")
+    WHERE account_id = %(account)s::bigint RETURNING modseq, next_mailbox - %(n)s::bigint, next_uidvalidity -
+        %(n)s::bigint""")
 
 INSERT = sql("""
     INSERT INTO mailbox (account_id, id, name, special_use, uidvalidity, highest_modseq, created_modseq, changed_modseq)
@@ -75,14 +78,19 @@ RENAME = sql("""
     WHERE mailbox.account_id = %(account)s::bigint AND mailbox.id = n.id""")
 TOUCH = sql("UPDATE mailbox SET changed_modseq = %s::bigint WHERE account_id = %s::bigint AND name = %s::text")
 SET_USE = sql("""
-    UPDATE mailbox SET special_use = %s::text, changed_modseq = %s::bigint WHERE account_id = %s::bigint AND id = %s::bigint""")
+    UPDATE mailbox SET special_use = %s::text, changed_modseq = %s::bigint WHERE account_id = %s::bigint AND id =
+        %s::bigint""")
 DROP_ENTRIES = sql("""
-    WITH gone AS (DELETE FROM entry WHERE account_id = %(account)s::bigint AND mailbox_id = %(mailbox)s::bigint RETURNING *)
+    WITH gone AS (DELETE FROM entry WHERE account_id = %(account)s::bigint AND mailbox_id = %(mailbox)s::bigint
+        RETURNING *)
     INSERT INTO expunged (account_id, mailbox_id, uid, message_id, modseq, flags, keywords, internal_date, size)
-    SELECT account_id, mailbox_id, uid, message_id, %(modseq)s::bigint, flags, keywords, internal_date, size FROM gone""")
+    SELECT account_id, mailbox_id, uid, message_id, %(modseq)s::bigint, flags, keywords, internal_date, size FROM
+        gone""")
 DROP = sql("DELETE FROM mailbox WHERE account_id = %s::bigint AND id = %s::bigint")
 BURY = sql("INSERT INTO gone_mailbox (account_id, id, modseq) VALUES (%s::bigint, %s::bigint, %s::bigint)")
-SUBSCRIBE = sql("INSERT INTO subscription (account_id, name) SELECT %s::bigint, unnest(%s::text[]) ON CONFLICT DO NOTHING")
+SUBSCRIBE = sql(
+    "INSERT INTO subscription (account_id, name) SELECT %s::bigint, unnest(%s::text[]) ON CONFLICT DO NOTHING"
+)
 UNSUBSCRIBE = sql("DELETE FROM subscription WHERE account_id = %s::bigint AND name = %s::text")
 SUBSCRIPTIONS = sql("SELECT name FROM subscription WHERE account_id = %s::bigint ORDER BY name")
 
@@ -213,9 +221,7 @@ async def rename(tx: Tx, account_id: int, old: str, new: str) -> None:
     modseq = await locks.next_modseq(tx, account_id)
     ids = [present[name] for name in renamed]
     await locks.lock_mailboxes(tx, account_id, ids)
-    await tx.execute(
-        RENAME, {"account": account_id, "modseq": modseq, "ids": ids, "names": list(renamed.values())}
-    )
+    await tx.execute(RENAME, {"account": account_id, "modseq": modseq, "ids": ids, "names": list(renamed.values())})
     tx.changed(Change(account_id, 0, modseq, "mailbox"))
 
 

@@ -35,7 +35,8 @@ GET = sql("SELECT bytes, messages, quota_bytes FROM account_state WHERE account_
 SET_LIMIT = sql("UPDATE account_state SET quota_bytes = %s::bigint WHERE account_id = %s::bigint")
 RECOUNT = sql(f"""
     SELECT m.id, m.messages, m.unseen, m.deleted, m.bytes, count(e.uid)::bigint,
-        count(e.uid) FILTER (WHERE e.flags & {SEEN} = 0)::bigint, count(e.uid) FILTER (WHERE e.flags & {DELETED} <> 0)::bigint,
+        count(e.uid) FILTER (WHERE e.flags & {SEEN} = 0)::bigint, count(e.uid) FILTER (WHERE e.flags & {DELETED} <>
+            0)::bigint,
         coalesce(sum(e.size), 0)::bigint
     FROM mailbox m LEFT JOIN entry e ON e.account_id = m.account_id AND e.mailbox_id = m.id
     WHERE m.account_id = %s::bigint GROUP BY m.account_id, m.id ORDER BY m.id""")

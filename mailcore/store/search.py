@@ -1,8 +1,8 @@
 """Search: one set of criteria and one compiler for IMAP SEARCH, JMAP queries and the webmail.
 
 Words are found as exact, case-insensitive substrings of the decoded text (RFC 9051 §6.4.4): both sides are folded by
-mime.fold. Header and date criteria answer from columns. Criteria become one SQL statement; nothing from a client is ever
-part of its text.
+mime.fold. Header and date criteria answer from columns. Criteria become one SQL statement; nothing from a client is
+ever part of its text.
 """
 
 from __future__ import annotations
@@ -137,8 +137,22 @@ class ThreadKeyword:
 
 
 Criterion = (
-    All | And | Or | Not | Flag | Keyword | Uids | Text | Date | Size | Modseq | Emails | InThreads | InMailbox
-    | HasAttachment | ThreadKeyword
+    All
+    | And
+    | Or
+    | Not
+    | Flag
+    | Keyword
+    | Uids
+    | Text
+    | Date
+    | Size
+    | Modseq
+    | Emails
+    | InThreads
+    | InMailbox
+    | HasAttachment
+    | ThreadKeyword
 )
 
 SORT_KEYS = {
@@ -154,7 +168,13 @@ SORT_KEYS = {
 }
 Sort = Sequence[tuple[str, bool]]  # (key of SORT_KEYS, descending)
 
-_COLUMNS = {"from": "t.from_text", "to": "t.to_text", "cc": "t.cc_text", "bcc": "t.bcc_text", "subject": "t.subject_text"}
+_COLUMNS = {
+    "from": "t.from_text",
+    "to": "t.to_text",
+    "cc": "t.cc_text",
+    "bcc": "t.bcc_text",
+    "subject": "t.subject_text",
+}
 _DATES = {"internal": "e.internal_date", "saved": "e.saved_at", "sent": "m.sent_at"}
 _REGEX_SPECIAL = re.compile(r"([\\.^$|()\[\]{}*+?])")
 
@@ -229,9 +249,8 @@ class _Query:
         raise TypeError(f"not a search criterion: {criterion!r}")
 
     def _keyword(self, table: str, word: str) -> str:
-        return (
-            f"EXISTS (SELECT FROM unnest({table}.keywords) AS k(word) WHERE lower(k.word) = {self.bind(word.lower(), 'text')})"
-        )
+        wanted = self.bind(word.lower(), "text")
+        return f"EXISTS (SELECT FROM unnest({table}.keywords) AS k(word) WHERE lower(k.word) = {wanted})"
 
     def _uids(self, ranges: tuple[tuple[int, int], ...]) -> str:
         if len(ranges) == 1:
@@ -309,13 +328,12 @@ _EMAILS = """
     SELECT id, thread_id, count(*) OVER () FROM (
         SELECT DISTINCT ON ({key}) e.message_id AS id, m.thread_id, {sorts}
         FROM entry e{joins}
-        WHERE e.account_id = %(account)s::bigint{mailbox} AND {condition} ORDER BY {key}, {inner}, e.message_id DESC) AS found
+        WHERE e.account_id = %(account)s::bigint{mailbox} AND {condition}
+        ORDER BY {key}, {inner}, e.message_id DESC) AS found
     ORDER BY {outer}, id DESC LIMIT %(limit)s::bigint OFFSET %(offset)s::bigint"""
 
 
-def uids_query(
-    account_id: int, mailbox_id: int, criterion: Criterion, sort: Sort = ()
-) -> tuple[str, dict[str, Any]]:
+def uids_query(account_id: int, mailbox_id: int, criterion: Criterion, sort: Sort = ()) -> tuple[str, dict[str, Any]]:
     """The statement behind `uids` and its parameters."""
     query = _Query({"account": account_id, "mailbox": mailbox_id})
     condition = query.condition(criterion)
@@ -367,7 +385,7 @@ async def emails(
     offset: int = 0,
     collapse_threads: bool = False,
 ) -> tuple[list[tuple[int, int]], int]:
-    """(email id, thread id) of the account's emails that match, each once (or one a thread), and how many there are in all.
+    """(email id, thread id) of the account's emails that match, each once (or one a thread), and their number in all.
 
     The total is 0 when `offset` is beyond the end. Raises as `uids`.
     """
@@ -397,11 +415,12 @@ def _only_mailbox(criterion: Criterion) -> tuple[int | None, Criterion]:
 # One of each kind, so that every piece the compiler can write is prepared against the schema in the tests.
 _SAMPLE = And(
     (
-        All(), Or((Flag(1), Keyword("a"), Keyword("a", False))), Not(Flag(2, False)), Uids(((1, 2),)), Uids(((1, 2), (4, 5))),
+        All(), Or((Flag(1), Keyword("a"), Keyword("a", False))), Not(Flag(2, False)), Uids(((1, 2),)),
+        Uids(((1, 2), (4, 5))), Size(">", 1), Modseq(1), Emails((1,)), InThreads((1,)), InMailbox((1, 2)),
         *(Text(name, "x") for name in ("from", "to", "cc", "bcc", "subject", "body", "text", "header:x-a")),
         *(Date(kind, op, date(2020, 1, 1)) for kind in ("internal", "sent", "saved") for op in ("<", ">=", "=")),
-        Date("sent", "<", datetime(2020, 1, 1)), Size(">", 1), Modseq(1), Emails((1,)), InThreads((1,)), InMailbox((1, 2)),
-        InMailbox((1,), True), HasAttachment(), ThreadKeyword(1), ThreadKeyword(0, "a", True),
+        Date("sent", "<", datetime(2020, 1, 1)), InMailbox((1,), True), HasAttachment(), ThreadKeyword(1),
+        ThreadKeyword(0, "a", True),
     )
 )  # fmt: skip
 _EVERY_SORT = tuple((key, True) for key in SORT_KEYS)

@@ -29,7 +29,8 @@ SOURCE = sql("""
 
 COPY = sql("""
     INSERT INTO entry (account_id, mailbox_id, uid, message_id, modseq, flags, keywords, internal_date, size)
-    SELECT account_id, %(target)s::bigint, new.target_uid, message_id, %(modseq)s::bigint, flags, keywords, internal_date, size
+    SELECT account_id, %(target)s::bigint, new.target_uid, message_id, %(modseq)s::bigint, flags, keywords,
+        internal_date, size
     FROM entry JOIN unnest(%(uids)s::bigint[], %(target_uids)s::bigint[]) AS new(uid, target_uid) USING (uid)
     WHERE account_id = %(account)s::bigint AND mailbox_id = %(source)s::bigint
         AND entry.uid BETWEEN %(lo)s::bigint AND %(hi)s::bigint""")
@@ -44,7 +45,8 @@ MOVE = sql("""
             internal_date, size
         FROM gone JOIN unnest(%(uids)s::bigint[], %(target_uids)s::bigint[]) AS new(uid, target_uid) USING (uid))
     INSERT INTO expunged (account_id, mailbox_id, uid, message_id, modseq, flags, keywords, internal_date, size, moved)
-    SELECT account_id, mailbox_id, uid, message_id, %(modseq)s::bigint, flags, keywords, internal_date, size, true FROM gone""")
+    SELECT account_id, mailbox_id, uid, message_id, %(modseq)s::bigint, flags, keywords, internal_date, size, true
+        FROM gone""")
 
 
 async def copy(tx: Tx, account_id: int, source_id: int, uids: Sequence[int], target_id: int) -> Transferred:
@@ -88,7 +90,15 @@ async def _transfer(
         },
     )
     await locks.count_mailbox(
-        tx, account_id, target_id, modseq, messages=len(found), unseen=unseen, deleted=deleted, size=size, uids=len(found)
+        tx,
+        account_id,
+        target_id,
+        modseq,
+        messages=len(found),
+        unseen=unseen,
+        deleted=deleted,
+        size=size,
+        uids=len(found),
     )
     tx.changed(Change(account_id, target_id, modseq, "mail"))
     if moving:

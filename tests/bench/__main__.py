@@ -1,8 +1,8 @@
 """Runs every scenario on Mailstead and, when they are installed, on Postfix + Dovecot, and prints the ratios.
 
-    make bench                           everything, about 15 minutes on two cores
-    python -m tests.bench --quick        a tenth of the mail: to see that it works, not to quote
-    python -m tests.bench --only read    some scenarios; --rounds 3 for medians of rounds taken in turn
+make bench                           everything, about 15 minutes on two cores
+python -m tests.bench --quick        a tenth of the mail: to see that it works, not to quote
+python -m tests.bench --only read    some scenarios; --rounds 3 for medians of rounds taken in turn
 """
 
 from __future__ import annotations
@@ -20,9 +20,13 @@ SCENARIOS = ("inbound", "append", "logins", "read", "write", "idle")
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="make bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="make bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="a tenth of the mail, one repetition")
-    parser.add_argument("--only", default=",".join(SCENARIOS), help="scenarios, comma separated: " + ", ".join(SCENARIOS))
+    parser.add_argument(
+        "--only", default=",".join(SCENARIOS), help="scenarios, comma separated: " + ", ".join(SCENARIOS)
+    )
     parser.add_argument("--rounds", type=int, default=1, help="rounds of inbound and append, servers in turn")
     parser.add_argument("--messages", type=int, default=10_000, help="size of the large mailbox")
     parser.add_argument("--without-rivals", action="store_true", help="Mailstead alone")
@@ -58,7 +62,11 @@ def main() -> int:
             say(f"starting {kind}")
             folder = Path(tempfile.mkdtemp(prefix=f"bench-{kind}-"))
             os.chmod(folder, 0o755)
-            start = servers.start_mailstead if kind == "mailstead" else lambda path, kind=kind: servers.start_rival(kind, path)
+            start = (
+                servers.start_mailstead
+                if kind == "mailstead"
+                else lambda path, kind=kind: servers.start_rival(kind, path)
+            )
             server = running[kind] = start(folder)
             if kind == "mailstead":
                 keep(kind, {"start": server.started_in, "installation_mb": measure.memory_kb(server.roots) / 1024})

@@ -68,9 +68,19 @@ def table(figures: dict[str, dict[str, list[float]]]) -> str:
             verdict = "goal" if ours <= row.goal else "must" if ours <= row.must else "missed"
             bounds = [f"≤ {row.must:g}", f"≤ {row.goal:g}"]
         else:
-            verdict = "" if ratio is None else "goal" if ratio >= row.goal else "must" if ratio >= row.must else "missed"
+            verdict = (
+                "" if ratio is None else "goal" if ratio >= row.goal else "must" if ratio >= row.must else "missed"
+            )
             bounds = [f"{row.must:g}x", f"{row.goal:g}x"]
-        cells = [row.title, row.unit, _number(ours), _number(peer), "–" if ratio is None else f"{ratio:.2f}x", *bounds, verdict]
+        cells = [
+            row.title,
+            row.unit,
+            _number(ours),
+            _number(peer),
+            "–" if ratio is None else f"{ratio:.2f}x",
+            *bounds,
+            verdict,
+        ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

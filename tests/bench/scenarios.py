@@ -1,4 +1,5 @@
-"""What is measured. Each function takes a server and returns figures by name: rates per second, times in milliseconds."""
+"""What is measured. Each function takes a server and returns figures by name: rates per second, times in
+milliseconds."""
 
 from __future__ import annotations
 

@@ -95,7 +95,9 @@ def start_mailstead(folder: Path) -> Server:
     """Mailstead as `manage.py up` runs it, started twice: the second start is the one that is timed."""
     ports = free_ports(9)
     names = ("HTTP", "SMTP", "SUBMISSION", "SUBMISSIONS", "IMAP", "IMAPS", "POP3", "POP3S", "SIEVE")
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MAILSTEAD_", "DATABASE_", "REDIS_"))}
+    environment = {
+        key: value for key, value in os.environ.items() if not key.startswith(("MAILSTEAD_", "DATABASE_", "REDIS_"))
+    }
     environment |= {f"MAILSTEAD_{name}_PORT": str(port) for name, port in zip(names, ports, strict=True)}
     environment |= {"MAILSTEAD_DATA": str(folder / "data"), "MAILSTEAD_HOSTNAME": f"mx.{DOMAIN}"}
     manage = [sys.executable, str(ROOT / "manage.py")]
@@ -103,7 +105,9 @@ def start_mailstead(folder: Path) -> Server:
 
     def up() -> tuple[subprocess.Popen[bytes], float]:
         start = time.perf_counter()
-        process = subprocess.Popen([*manage, "up"], env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=ROOT)
+        process = subprocess.Popen(
+            [*manage, "up"], env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=ROOT
+        )
         try:
             wait_port(ports[1], 120)
         except BenchError as error:
@@ -117,9 +121,12 @@ def start_mailstead(folder: Path) -> Server:
         "from mailcore import provision; from django.db import transaction\n"
         "from accounts.models import Domain\n"
         f"Domain.objects.filter(name={DOMAIN!r}).exists() or provision.add_domain({DOMAIN!r})\n"
-        f"for address in {[*INBOUND, *APPENDERS, READER, IDLER]!r}: provision.add_account(address, password={PASSWORD!r})\n"
+        f"for address in {[*INBOUND, *APPENDERS, READER, IDLER]!r}:\n"
+        f"    provision.add_account(address, password={PASSWORD!r})\n"
     )
-    made = subprocess.run([*manage, "shell", "-v0", "-c", script], env=environment, capture_output=True, text=True, cwd=ROOT)
+    made = subprocess.run(
+        [*manage, "shell", "-v0", "-c", script], env=environment, capture_output=True, text=True, cwd=ROOT
+    )
     if made.returncode:
         raise BenchError(f"the accounts could not be made:\n{made.stderr[-2000:]}")
     process.send_signal(signal.SIGTERM)
@@ -262,7 +269,13 @@ def start_rival(kind: str, folder: Path) -> Server:
     os.chown(folder / "postfix-data", pwd.getpwnam("postfix").pw_uid, grp.getgrnam("postfix").gr_gid)
     _certificate(folder)
     names = {
-        **{"folder": folder, "uid": owner.pw_uid, "gid": owner.pw_gid, "location": _LOCATIONS[kind], "password": PASSWORD},
+        **{
+            "folder": folder,
+            "uid": owner.pw_uid,
+            "gid": owner.pw_gid,
+            "location": _LOCATIONS[kind],
+            "password": PASSWORD,
+        },
         **{"imap": imap, "imaps": imaps, "lmtp": lmtp, "domain": DOMAIN},
     }
     (folder / "dovecot.conf").write_text(_DOVECOT.format(**names))
@@ -279,7 +292,10 @@ def start_rival(kind: str, folder: Path) -> Server:
             raise BenchError(f"{' '.join(command)} failed: {(folder / 'start.log').read_text()[-1000:]}")
     wait_port(smtp)
     wait_port(imap)
-    roots = [int((folder / "run" / "master.pid").read_text()), int((folder / "queue" / "pid" / "master.pid").read_text())]
+    roots = [
+        int((folder / "run" / "master.pid").read_text()),
+        int((folder / "queue" / "pid" / "master.pid").read_text()),
+    ]
     return Server(kind, smtp, imap, imaps, folder, roots, mail_process=roots[:1])
 
 

@@ -1,4 +1,5 @@
-"""Many writers at once, on the real pool: nobody who follows changes ever misses one, and batches share transactions."""
+"""Many writers at once, on the real pool: nobody who follows changes ever misses one, and batches share
+transactions."""
 
 from __future__ import annotations
 

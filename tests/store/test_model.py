@@ -1,7 +1,7 @@
 """The store against a model: random operations of several sessions, everything compared after each step.
 
-Counters equal a recount, UIDs only grow, modseqs follow the order of commits, bytes come back exactly, and a session that
-asks what changed since its modseq arrives at the mailbox as it is.
+Counters equal a recount, UIDs only grow, modseqs follow the order of commits, bytes come back exactly, and a
+session that asks what changed since its modseq arrives at the mailbox as it is.
 """
 
 from __future__ import annotations
@@ -12,8 +12,16 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, precondition, rule
-from hypothesis.stateful import run_state_machine_as_test
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from mailcore import db, mime
 from mailcore.errors import Code, MailError
@@ -134,7 +142,9 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(items=st.lists(st.tuples(names, bodies, bits, words), min_size=1, max_size=4))
     def deliver(self, items):
         incoming = [
-            append.Incoming(self.account, self.boxes[name].id if name in self.boxes else 999_999, raw, mime.parse(raw), mask, keys)
+            append.Incoming(
+                self.account, self.boxes[name].id if name in self.boxes else 999_999, raw, mime.parse(raw), mask, keys
+            )
             for name, raw, mask, keys in items
         ]
         used = self.used()
@@ -249,7 +259,9 @@ class StoreMachine(RuleBasedStateMachine):
     def find_by_flag(self, mask):
         for box in self.boxes.values():
             found = self.run(search.uids, self.account, box.id, search.Flag(mask))
-            assert [uid for uid, _ in found] == [uid for uid, mail in sorted(box.mail.items()) if mail[1] & mask == mask]
+            assert [uid for uid, _ in found] == [
+                uid for uid, mail in sorted(box.mail.items()) if mail[1] & mask == mask
+            ]
 
     @invariant()
     def counters_equal_a_recount(self):

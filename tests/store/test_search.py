@@ -23,7 +23,9 @@ def run(verb, *args, **kwargs):
 
 def raw(subject="Hello", sender="Ann <ann@example.org>", to="bob@example.net", body="text", **more) -> bytes:
     headers = {"From": sender, "To": to, "Subject": subject, "Content-Type": "text/plain; charset=utf-8", **more}
-    return ("".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items()) + f"\r\n{body}\r\n").encode()
+    return (
+        "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items()) + f"\r\n{body}\r\n"
+    ).encode()
 
 
 def put(*messages: bytes, mailbox_id=0, **fields) -> list[append.Appended]:
@@ -117,7 +119,9 @@ def test_a_tree_of_terms_without_end_is_refused(account):
 leaves = st.one_of(
     st.builds(search.Flag, st.integers(0, 31), st.booleans()),
     st.builds(search.Keyword, st.sampled_from(["work", "$X", "none"]), st.booleans()),
-    st.builds(search.Text, st.sampled_from(["subject", "body", "text", "from"]), st.sampled_from(["", "a", "AB", "ä", "b a"])),
+    st.builds(
+        search.Text, st.sampled_from(["subject", "body", "text", "from"]), st.sampled_from(["", "a", "AB", "ä", "b a"])
+    ),
     st.builds(search.Size, st.sampled_from("<>"), st.integers(100, 200)),
     st.builds(lambda lo, n: search.Uids(((lo, lo + n), (lo + 20, lo + 21))), st.integers(1, 30), st.integers(0, 5)),
 )
@@ -151,7 +155,12 @@ def matches(criterion, uid, message, bits, keywords) -> bool:
             return any(lo <= uid <= hi for lo, hi in ranges)
         case search.Text(name, words):
             text = mime.parse(message).text
-            where = {"subject": text.subject, "from": text.from_, "body": text.body, "text": f"{text.header}\x01{text.body}"}
+            where = {
+                "subject": text.subject,
+                "from": text.from_,
+                "body": text.body,
+                "text": f"{text.header}\x01{text.body}",
+            }
             return mime.fold(words) in where[name]
     raise AssertionError(criterion)
 
@@ -161,7 +170,11 @@ def matches(criterion, uid, message, bits, keywords) -> bool:
 def test_any_combination_finds_what_a_scan_finds(account, tree):
     if not found(search.All()):
         for n, (subject, body) in enumerate([(s, b) for s in ("a", "ÄB", "b a") for b in ("ab", "b  A", "Ä", "")] * 2):
-            put(raw(subject=subject, body=body * (n // 4)), flags=n * 7 % 32, keywords=("Work",) if n % 3 else ("$x", "y"))
+            put(
+                raw(subject=subject, body=body * (n // 4)),
+                flags=n * 7 % 32,
+                keywords=("Work",) if n % 3 else ("$x", "y"),
+            )
     rows = run(fetch.rows, ACCOUNT, append.INBOX_ID, 1, fetch.MAX_UID, ("uid", "message_id", "flags", "keywords"))
     raws = run(fetch.raws, ACCOUNT, [row[1] for row in rows])
     expected = [uid for uid, message_id, bits, words in rows if matches(tree, uid, raws[message_id], bits, words or ())]
