@@ -32,6 +32,7 @@ _TOKEN = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,100}")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _NEWLINE = re.compile(r"\r\n|\r|\n")
 _SPECIAL_WORD = "=?"
+_PARAMETER_CHARS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._"
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,13 +188,14 @@ def _address(one: Addr) -> list[str]:
 
 
 def _phrase(text: str, *, quoted: bool = False) -> list[str]:
-    """A display name as tokens: atoms, a quoted string, or encoded words. `quoted`: it must not look like an address."""
+    """A display name as tokens: atoms, a quoted string, encoded words. `quoted`: it must not look like an address."""
     text = clean(text).strip()
     if not text:
         return []
     if text.isascii() and _SPECIAL_WORD not in text:
-        if not quoted and _PLAIN_PHRASE.fullmatch(text) and max(map(len, text.split(" "))) < LINE:
-            return text.split(" ")
+        words = text.split(" ")
+        if not quoted and _PLAIN_PHRASE.fullmatch(text) and max(map(len, words)) < LINE:
+            return words
         if len(text) < 200:
             return ['"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"']
     return _encoded_words(text)
@@ -202,7 +204,7 @@ def _phrase(text: str, *, quoted: bool = False) -> list[str]:
 def _encoded_words(text: str) -> list[str]:
     """RFC 2047 encoded words of at most 75 characters, cut between characters; B or Q, whichever is shorter."""
     octets = text.encode("utf-8")
-    plain = sum(1 for c in octets if 0x30 <= c <= 0x39 or 0x41 <= c <= 0x5A or 0x61 <= c <= 0x7A or c == 0x20)
+    plain = sum(1 for c in octets if _q_safe(c))
     as_q = plain + 3 * (len(octets) - plain) <= (len(octets) + 2) // 3 * 4
     room = 75 - len("=?utf-8?q??=")
     words: list[str] = []
@@ -226,7 +228,8 @@ def _q_safe(c: int) -> bool:
 
 def _word(octets: bytes, as_q: bool) -> str:
     if as_q:
-        return "=?utf-8?q?" + "".join("_" if c == 0x20 else chr(c) if _q_safe(c) else f"={c:02X}" for c in octets) + "?="
+        text = "".join("_" if c == 0x20 else chr(c) if _q_safe(c) else f"={c:02X}" for c in octets)
+        return f"=?utf-8?q?{text}?="
     return "=?utf-8?b?" + base64.b64encode(octets).decode() + "?="
 
 
@@ -312,12 +315,12 @@ def _filename(name: str | None) -> str:
         return ""
     if name.isascii() and len(name) < 60:
         return ';\r\n filename="' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    escaped = [chr(c) if _q_safe(c) and c != 0x20 or c in b"-._" else f"%{c:02X}" for c in name.encode("utf-8")]
+    escaped = [chr(c) if c in _PARAMETER_CHARS else f"%{c:02X}" for c in name.encode("utf-8")]
     pieces = [escaped[at : at + 20] for at in range(0, len(escaped), 20)]
     if len(pieces) == 1:
         return f";\r\n filename*=utf-8''{''.join(pieces[0])}"
-    lines = [f"filename*{n}*={chr(39).join(['utf-8', '', '']) if n == 0 else ''}{''.join(p)}" for n, p in enumerate(pieces)]
-    return "".join(f";\r\n {line}" for line in lines)
+    pieces[0].insert(0, "utf-8''")
+    return "".join(f";\r\n filename*{n}*={''.join(piece)}" for n, piece in enumerate(pieces))
 
 
 def _encoded(content: str | bytes, kind: str) -> tuple[str, bytes]:

@@ -10,6 +10,8 @@ from mailcore.mime.types import Part
 
 _NOT_BASE64 = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"))
 _UU_BEGIN = re.compile(rb"^begin [0-7]{3,4} [^\r\n]*\r?\n", re.M)
+_LINE = re.compile(rb"([^\r\n]*+)\r?\n?")
+_MAX_DAMAGED_LINES = 1_000
 _META_CHARSET = re.compile(rb"<meta\s[^>]{0,200}?charset\s{0,8}=\s{0,8}[\"']?([A-Za-z0-9_:.-]{1,40})", re.I)
 
 
@@ -29,8 +31,9 @@ def uudecoded(data: bytes) -> bytes:
     if not begin:
         return data
     out: list[bytes] = []
-    for line in data[begin.end() :].split(b"\n"):
-        line = line.rstrip(b"\r")
+    damaged = 0
+    for match in _LINE.finditer(data, begin.end()):
+        line = match.group(1)
         if line == b"end" or not line:
             break
         # The length says how much counts: some encoders append a check character or drop spaces at the end.
@@ -39,7 +42,9 @@ def uudecoded(data: bytes) -> bytes:
         try:
             out.append(binascii.a2b_uu(line[: 1 + needed].ljust(1 + needed)))
         except binascii.Error:
-            continue
+            damaged += 1
+            if damaged > _MAX_DAMAGED_LINES:
+                break
     return b"".join(out)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import binascii
 import re
+from collections.abc import Callable
 from functools import lru_cache
 
 from mailcore.mime import charset
@@ -80,18 +81,26 @@ def header_fields(headers: bytes, names: frozenset[bytes], exclude: bool = False
     `names` are lower case. Fields come out unmodified, in order, with the closing blank line (RFC 9051 §6.4.5.1).
     `headers` may lack its blank line, as `Derived.headers` does.
     """
-    if headers.endswith(b"\n") and not exclude:
-        picked = b"".join(_run_pattern(names)(headers))
-        return picked + b"\r\n"
-    picked = b"".join(_pick_pattern(names, exclude)(headers))
-    return picked + (b"\r\n" if not picked or picked.endswith(b"\n") else b"\r\n\r\n")
+    key = (names, True) if exclude else names
+    pick = _picks.get(key)
+    if pick is None:
+        if len(_picks) >= 256:
+            _picks.clear()
+        pick = _picks[key] = _picker(names, exclude)
+    if headers and not headers.endswith(b"\n"):
+        headers += b"\r\n"
+    return b"".join(pick(headers)) + b"\r\n"
 
 
-@lru_cache(maxsize=128)
-def _run_pattern(names: frozenset[bytes]):  # type: ignore[no-untyped-def]  # a bound findall
-    """`_pick_pattern` for blocks that end with a line end: runs of wanted and of unwanted fields, each in one match.
+_Pick = Callable[[bytes], list[bytes]]
+_picks: dict[frozenset[bytes] | tuple[frozenset[bytes], bool], _Pick] = {}  # asked once per message: no lru_cache
 
-    The names share their first letters' branches, and cases are spelled out: 20 ms for 10,000 messages instead of 33.
+
+def _picker(names: frozenset[bytes], exclude: bool) -> _Pick:
+    """One pattern that runs over a block: runs of wanted fields are captured, runs of other lines give empty strings.
+
+    Names share the branch of their first letter and spell out both cases: 28 ms for 10,000 messages instead of 33.
+    Possessive groups would be a little quicker still, but Python 3.11 before 3.11.5 takes them wrongly (gh-106052).
     """
     by_letter: dict[int, list[bytes]] = {}
     for name in sorted(filter(None, names)):
@@ -100,24 +109,15 @@ def _run_pattern(names: frozenset[bytes]):  # type: ignore[no-untyped-def]  # a 
         _any_case(bytes([first])) + b"(?:" + b"|".join(map(_any_case, rest)) + b")" for first, rest in by_letter.items()
     ]
     wanted = b"(?:" + (b"|".join(letters) or rb"(?!)") + rb")[ \t]*+:"
-    rest = rb".*+\n(?:[ \t].*+\n)*+"
-    return re.compile(rb"((?:" + wanted + rest + rb")++)|(?:(?!" + wanted + rb")" + rest + rb")++").findall
+    if exclude:
+        wanted = rb"(?!" + wanted + rb")[!-9;-~]++[ \t]*+:"
+    field = wanted + rb".*+\n(?:[ \t].*+\n)*"
+    return re.compile(rb"((?:" + field + rb"){1,64})|(?:(?!" + wanted + rb").*+\n){1,64}").findall
 
 
 def _any_case(name: bytes) -> bytes:
     letters = [name[at : at + 1] for at in range(len(name))]
     return b"".join([b"[%b%b]" % (x.upper(), x.lower()) if x.isalpha() else re.escape(x) for x in letters])
-
-
-@lru_cache(maxsize=128)
-def _pick_pattern(names: frozenset[bytes], exclude: bool):  # type: ignore[no-untyped-def]  # a bound findall
-    """One pattern that runs over a block field by field: wanted ones are captured, the others give empty strings."""
-    wanted = b"|".join(re.escape(name) for name in sorted(names)) or rb"(?!)"
-    name = rb"(?:" + wanted + rb")[ \t]*+:"
-    if exclude:
-        name = rb"(?!" + name + rb")[!-9;-~]++[ \t]*+:"
-    rest = rb"[^\n]*+(?:\n[ \t][^\n]*+)*\n?"
-    return re.compile(rb"(" + name + rest + rb")|[^\n]++" + rest + rb"|\n", re.I).findall
 
 
 # --- RFC 2047 -------------------------------------------------------------------------------------------------------

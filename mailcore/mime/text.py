@@ -10,7 +10,7 @@ from mailcore.mime.fold import fold
 from mailcore.mime.headers import Field, decode_header
 from mailcore.mime.headers import fields as field_list
 from mailcore.mime.html import text_of_html, without_quotes
-from mailcore.mime.limits import MAX_BODY_TEXT, MAX_HEADER_TEXT, MAX_PREVIEW
+from mailcore.mime.limits import MAX_BODY_TEXT, MAX_HEADER_TEXT, MAX_HTML, MAX_PREVIEW, MAX_TEXT_SOURCE
 from mailcore.mime.scanner import Node
 from mailcore.mime.types import SearchText
 
@@ -22,26 +22,25 @@ _HEAD = 2 * MAX_HEADER_TEXT  # octets of an embedded message's header that are l
 
 
 def decode_texts(raw: bytes, nodes: list[Node]) -> Texts:
-    """Decode the text of all parts that have any, within MAX_BODY_TEXT, and note every part's decoded size."""
+    """Decode the text of all parts that have any, within MAX_TEXT_SOURCE, and note every part's decoded size."""
     texts: Texts = {}
-    room = MAX_BODY_TEXT
+    room = MAX_TEXT_SOURCE
     for row, node in enumerate(nodes):
         mime = node.mime
         if mime.type == "multipart" or node.is_message:
             continue
         start, end = node.body_start, node.body_end
+        whole = False
         if room > 0 and mime.type in ("text", "message"):
-            data = decode_range(raw, start, end, mime.encoding, 4 * room)
-            if len(data) < 4 * room:
+            data = decode_range(raw, start, end, mime.encoding, room)
+            if whole := len(data) < room:
                 node.size = len(data)
-            elif mime.encoding in ENCODINGS:
-                node.size = decoded_size(raw, start, end, mime.encoding)
+            room -= len(data)
             text = text_of(data, mime.charset, mime.subtype)
             if mime.flow == "delsp":
                 text = _DELETED_SPACE.sub("", text)
-            room -= len(text)
             texts[row] = text
-        elif mime.encoding in ENCODINGS:
+        if not whole and mime.encoding in ENCODINGS:
             node.size = decoded_size(raw, start, end, mime.encoding)
     return texts
 
@@ -124,13 +123,32 @@ def _body_text(raw: bytes, nodes: list[Node], texts: Texts) -> str:
         if not text:
             continue
         if node.mime.subtype == "html":
-            text = text_of_html(text)
-        chunk = fold(text)[: max(room, 0)]
+            text = text_of_html(text[:MAX_HTML])
+        chunk = _folded(text, room)
         # The HTML form often repeats the plain text word for word: a substring search finds nothing more in it.
         if chunk and not (chunks and chunk in chunks[-1]):
             chunks.append(chunk)
             room -= len(chunk) + 1
     return "\n".join(chunks)
+
+
+_SLICE = 64 << 10
+
+
+def _folded(text: str, room: int) -> str:
+    """At most `room` characters of the folded text, at a cost in proportion to them: some characters fold to 18."""
+    if len(text) <= _SLICE:
+        return fold(text)[: max(room, 0)]
+    pieces: list[str] = []
+    at = 0
+    while at < len(text) and room > 0:
+        end = text.rfind(" ", at, at + _SLICE) + 1 or at + _SLICE  # a space: nothing folds across it
+        piece = fold(text[at:end])
+        pieces.append(piece)
+        room -= len(piece) + 1
+        at = end
+    joined = " ".join(pieces)
+    return joined[: len(joined) + room] if room < 0 else joined
 
 
 # --- preview --------------------------------------------------------------------------------------------------------

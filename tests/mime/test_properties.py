@@ -160,3 +160,25 @@ def test_the_quick_fold_of_latin1_is_the_fold(latin: str, other: str) -> None:
     # A character beyond Latin-1 takes the long way round; what it adds at the end is cut off again.
     assert mime.fold(latin + " " + "\u4e00")[:-1].rstrip() == mime.fold(latin)
     mime.fold(latin + other)
+
+
+_PIECES = [b"From", b"sUBJECT", b"X", b"X-Y", b"Fro", b":", b": a", b"\r\n", b"\n", b" ", b"\t", b"\r\n ", b"junk", b"to:"]
+
+
+@given(st.lists(st.sampled_from(_PIECES), max_size=16).map(b"".join), st.booleans())
+@settings(max_examples=500, deadline=None)
+def test_header_fields_are_those_that_a_plain_loop_picks(block: bytes, exclude: bool) -> None:
+    names = frozenset((b"from", b"subject", b"to", b"x"))
+    if block and not block.endswith(b"\n"):
+        block += b"\r\n"
+    wanted: list[bytes] = []
+    taking = False
+    for line in block.splitlines(keepends=True):
+        name, colon, _ = line.partition(b":")
+        if line[:1] not in (b" ", b"\t"):
+            name = name.rstrip(b" \t")
+            is_field = bool(colon) and name != b"" and b" " not in name and b"\t" not in name
+            taking = is_field and (name.lower() in names) != exclude
+        if taking:
+            wanted.append(line)
+    assert mime.header_fields(block, names, exclude) == b"".join(wanted) + b"\r\n"

@@ -160,7 +160,22 @@ def test_parts_come_back_as_they_were() -> None:
     )
     (part,) = mime.unpack_parts(mime.parse(header + b"=C3=A9\r\n").parts)
     assert part == mime.Part(
-        id="1", parent=-1, type="text", subtype="plain", encoding="quoted-printable", header_start=0, body_start=len(header),
-        body_end=len(header) + 8, lines=1, size=4, is_message=False, charset="utf-8", disposition="inline", filename="a.txt",
-        cid="c@x", location="b", language="de", flow="flowed",
-    )  # fmt: skip
+        id="1",
+        parent=-1,
+        type="text",
+        subtype="plain",
+        encoding="quoted-printable",
+        header_start=0,
+        body_start=len(header),
+        body_end=len(header) + 8,
+        lines=1,
+        size=4,
+        is_message=False,
+        charset="utf-8",
+        disposition="inline",
+        filename="a.txt",
+        cid="c@x",
+        location="b",
+        language="de",
+        flow="flowed",
+    )
