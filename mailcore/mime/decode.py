@@ -25,19 +25,23 @@ def base64_octets(data: bytes) -> bytes:
         return binascii.a2b_base64(kept + b"=" * (-len(kept) % 4))
 
 
-def uudecoded(data: bytes) -> bytes:
-    """The file between `begin` and `end`; without a `begin` line the data itself."""
+def uudecoded(data: bytes, limit: int | None = None) -> bytes:
+    """The file between `begin` and `end`, not much more than `limit` octets; without a `begin` line the data itself."""
     begin = _UU_BEGIN.search(data)
     if not begin:
         return data
     out: list[bytes] = []
+    room = len(data) if limit is None else limit
     damaged = 0
     for match in _LINE.finditer(data, begin.end()):
         line = match.group(1)
-        if line == b"end" or not line:
+        if line == b"end" or not line or room <= 0:
             break
         # The length says how much counts: some encoders append a check character or drop spaces at the end.
         octets = (line[0] - 32) & 63
+        if not octets:
+            break
+        room -= octets
         needed = (octets + 2) // 3 * 4
         try:
             out.append(binascii.a2b_uu(line[: 1 + needed].ljust(1 + needed)))
@@ -48,27 +52,25 @@ def uudecoded(data: bytes) -> bytes:
     return b"".join(out)
 
 
-_DECODERS = {
-    "base64": base64_octets,
-    "quoted-printable": binascii.a2b_qp,
-    "x-uuencode": uudecoded,
-    "uuencode": uudecoded,
-    "x-uue": uudecoded,
-    "uue": uudecoded,
-}
-ENCODINGS = frozenset(_DECODERS)
+UUENCODE = frozenset(("x-uuencode", "uuencode", "x-uue", "uue"))
+ENCODINGS = UUENCODE | {"base64", "quoted-printable"}
 
 
 def decode_transfer(data: bytes, encoding: str) -> bytes:
     """`data` without its content transfer encoding; unknown encodings are the identity. Never raises."""
-    decoder = _DECODERS.get(encoding)
-    return decoder(data) if decoder else data
+    if encoding == "base64":
+        return base64_octets(data)
+    if encoding == "quoted-printable":
+        return binascii.a2b_qp(data)
+    return uudecoded(data) if encoding in UUENCODE else data
 
 
 def decode_range(raw: bytes, start: int, end: int, encoding: str, limit: int) -> bytes:
     """The first `limit` decoded octets of `raw[start:end]`, at a cost in proportion to them."""
     if encoding in ENCODINGS:
-        most = 3 * limit + 1024  # every encoding here but line breaks and junk takes at most three octets for one
+        if encoding in UUENCODE:
+            return uudecoded(raw[start:end], limit)[:limit]
+        most = 3 * limit + 1024  # line breaks and junk aside, an encoding takes at most three octets for one
         if end - start > most:
             end = start + most
             if encoding == "quoted-printable" and (cut := raw.rfind(b"=", end - 2, end)) >= 0:

@@ -19,5 +19,6 @@ MAX_STRUCTURE: Final = 4 << 20  # octets of BODYSTRUCTURE; past it descriptions,
 MAX_HEADER_TEXT: Final = 64 << 10  # characters of folded header text for search
 MAX_BODY_TEXT: Final = 2 << 20  # characters of folded body text for search
 MAX_TEXT_SOURCE: Final = 4 << 20  # octets of text parts that are read for search
+MAX_UUENCODED: Final = 256 << 10  # octets of one uuencoded part that are decoded for search, or to tell its size
 MAX_HTML: Final = 1 << 20  # characters of one HTML part that are read for search
 MAX_PREVIEW: Final = 256  # characters

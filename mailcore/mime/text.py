@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 
 from mailcore.mime import charset
-from mailcore.mime.decode import ENCODINGS, decode_range, decode_transfer, text_of
+from mailcore.mime.decode import ENCODINGS, UUENCODE, decode_range, decode_transfer, text_of
 from mailcore.mime.fold import fold
 from mailcore.mime.headers import Field, decode_header
 from mailcore.mime.headers import fields as field_list
 from mailcore.mime.html import text_of_html, without_quotes
-from mailcore.mime.limits import MAX_BODY_TEXT, MAX_HEADER_TEXT, MAX_HTML, MAX_PREVIEW, MAX_TEXT_SOURCE
+from mailcore.mime.limits import MAX_BODY_TEXT, MAX_HEADER_TEXT, MAX_HTML, MAX_PREVIEW, MAX_TEXT_SOURCE, MAX_UUENCODED
 from mailcore.mime.scanner import Node
 from mailcore.mime.types import SearchText
 
@@ -32,8 +32,9 @@ def decode_texts(raw: bytes, nodes: list[Node]) -> Texts:
         start, end = node.body_start, node.body_end
         whole = False
         if room > 0 and mime.type in ("text", "message"):
-            data = decode_range(raw, start, end, mime.encoding, room)
-            if whole := len(data) < room:
+            limit = min(room, MAX_UUENCODED) if mime.encoding in UUENCODE else room
+            data = decode_range(raw, start, end, mime.encoding, limit)
+            if whole := len(data) < limit:
                 node.size = len(data)
             room -= len(data)
             text = text_of(data, mime.charset, mime.subtype)
@@ -46,9 +47,13 @@ def decode_texts(raw: bytes, nodes: list[Node]) -> Texts:
 
 
 def decoded_size(raw: bytes, start: int, end: int, encoding: str) -> int:
-    """Octets of a part after transfer decoding; of base64 reckoned from its lines, without decoding it."""
-    if encoding != "base64":
+    """Octets of a part after transfer decoding; of base64 reckoned from its lines, of long uuencode about."""
+    if encoding == "quoted-printable":
         return len(decode_transfer(raw[start:end], encoding))
+    if encoding != "base64":
+        if end - start <= MAX_UUENCODED:
+            return len(decode_transfer(raw[start:end], encoding))
+        return (end - start) * 45 // 63
     feed = raw.find(b"\n", start, end)
     size = end - start
     if feed < 0:
