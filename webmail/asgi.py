@@ -28,8 +28,15 @@ _django = cast(App, get_asgi_application())
 # After Django is set up: these import models and the store.
 from mailcore import db, wake
 from mailcore.conf import Network, conf
+from mailcore.delivery import doorbell
 from mailcore.errors import MailError
+from mailcore.jmap import app as jmap
 from mailcore.store import changes
+from mailcore.store.ingest import Ingest
+from webmail.views import message_body
+
+_ingest = Ingest()
+_jmap = jmap.create(_ingest, conf)
 
 
 async def _answer(send: Send, status: int, text: str) -> None:
@@ -58,6 +65,9 @@ async def _readyz(scope: Scope, receive: Receive, send: Send) -> None:
 MOUNTS: tuple[tuple[str, App], ...] = (
     ("/healthz", _healthz),
     ("/readyz", _readyz),
+    ("/jmap", _jmap),
+    ("/mail/body", message_body.mount),
+    ("/.well-known/jmap", _jmap),
 )
 
 
@@ -73,12 +83,14 @@ async def _lifespan(receive: Receive, send: Send) -> None:
             try:
                 await db.open_pool()
                 await wake.start(conf.redis_url, _modseqs)
+                wake.on_queue(doorbell.ring)
             except MailError as error:
                 log.error("the web process cannot start: %s", error.private or error.text)
                 await send({"type": "lifespan.startup.failed", "message": error.text})
                 return
             await send({"type": "lifespan.startup.complete"})
         elif message["type"] == "lifespan.shutdown":
+            await _ingest.close()
             await wake.stop()
             await db.close_pool()
             await send({"type": "lifespan.shutdown.complete"})

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 
 from mailcore.store.accounts import Local
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The connection that brought the message. `protocol` is the word of RFC 3848 and RFC 6531 (ESMTPS, UTF8SMTPSA …)."""
+    """The connection that brought the message. `protocol` is the word of RFC 3848 and RFC 6531 (ESMTPS, UTF8SMTPSA
+    …)."""
 
     address: str
     helo: str
@@ -28,6 +31,11 @@ class Recipient:
     notify: str | None = None
     orcpt: str | None = None
 
+    @property
+    def wants_receipt(self) -> bool:
+        """NOTIFY=SUCCESS: delivered by way of the queue, which writes the notice (RFC 3461 §5.2.3)."""
+        return self.notify is not None and "SUCCESS" in self.notify and "@" in self.address
+
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
@@ -42,3 +50,7 @@ class Envelope:
     smtputf8: bool = False
     ret: str | None = None
     envid: str | None = None
+    send_after: datetime | None = None
+    """When what is queued may leave; None = at once (undo send, schedule send)."""
+    note: Mapping[str, object] = field(default_factory=dict)
+    """What the trace is to say beside what is known here."""

@@ -1,4 +1,5 @@
-"""From an accepted envelope and the message's octets to the commit: checked, filed, stored and queued in one transaction.
+"""From an accepted envelope and the message's octets to the commit: checked, filed, stored and queued in one
+transaction.
 
 Either all of it happens or nothing: when one of the mailboxes has filled up since RCPT, nobody gets the message and the
 sender's server keeps it, so that neither a copy is lost nor a bounce is written to a sender who may be forged.
@@ -94,7 +95,8 @@ async def _parse(raw: bytes) -> mime.Derived:
 
 
 def _outgoing(envelope: Envelope, content: bytes, trace: bytes, message_id: str | None) -> list[Outgoing]:
-    """What goes on to other servers: recipients elsewhere, and what aliases here lead to elsewhere; each address once."""
+    """What goes on to other servers: recipients elsewhere, and what aliases here lead to elsewhere; each address
+    once."""
     remote: dict[str, Recipient] = {}
     for recipient in envelope.recipients:
         for address in recipient.remote:
@@ -113,6 +115,7 @@ def _outgoing(envelope: Envelope, content: bytes, trace: bytes, message_id: str 
             body_8bit=not content.isascii(),
             dsn_ret=envelope.ret,
             dsn_envid=envelope.envid,
+            send_after=envelope.send_after,
             message_id=message_id,
         )
     ]
@@ -131,6 +134,7 @@ def _accepted(envelope: Envelope, verdict: Verdict, size: int, message_id: str |
         detail["tls"] = source.tls
     if verdict.findings:
         detail["checks"] = verdict.reasons()
+    detail.update(envelope.note)
     return Event(
         envelope.trace_id, "accepted", envelope.account_id, sender=envelope.sender, message_id=message_id, detail=detail
     )

@@ -1,0 +1,112 @@
+"""Who asks: the webmail by its session cookie, other programs by HTTP Basic over the one login path.
+
+A cookie is sent by the browser whoever made it ask, so what changes something must carry the header `X-Mailstead: 1`,
+which no other site's page can add (a form cannot, and CORS is never granted).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from django.conf import settings
+
+from accounts import sessions
+from mailcore import db
+from mailcore.auth.login import login
+from mailcore.errors import Code, MailError
+from mailcore.jmap.errors import Problem, limit_problem
+from mailcore.jmap.http import Request
+
+CHALLENGE = (b"www-authenticate", b'Basic realm="Mailstead", charset="UTF-8"')
+MAX_CREDENTIALS = 4096
+SAFE_METHODS = frozenset({"GET", "HEAD"})
+STATUS = {Code.AUTH_FAILED: 401, Code.DISABLED: 403, Code.TOO_MANY: 429, Code.UNAVAILABLE: 503}
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """An authenticated account; `by_cookie` for the webmail."""
+
+    account_id: int
+    by_cookie: bool
+    source: str
+
+
+async def authenticate(request: Request) -> Caller:
+    """The caller; raises Problem 401 (nobody), 403 (a cookie without the header, a disabled account), 429."""
+    scheme, _, credentials = request.header(b"authorization").partition(" ")
+    if scheme:
+        return await _basic(request, scheme, credentials)
+    cookie = request.cookie(settings.SESSION_COOKIE_NAME)
+    try:
+        async with db.read() as tx:
+            account_id = await sessions.account_id(tx, cookie)
+    except MailError as error:
+        raise _refused(error) from None
+    if account_id is None:
+        raise Problem(401, "about:blank", "sign in first")
+    if request.method not in SAFE_METHODS and request.header(b"x-mailstead") != "1":
+        raise Problem(403, "about:blank", "requests with a session cookie need the header X-Mailstead: 1")
+    return Caller(account_id, True, request.source)
+
+
+async def still_valid(request: Request, caller: Caller) -> bool:
+    """Whether a long-lived request may go on: its session has not ended meanwhile."""
+    if not caller.by_cookie:
+        return True
+    async with db.read() as tx:
+        return await sessions.account_id(tx, request.cookie(settings.SESSION_COOKIE_NAME)) == caller.account_id
+
+
+def challenge(request: Request, problem: Problem) -> tuple[tuple[bytes, bytes], ...]:
+    """Ask for credentials, but never make a browser show its own dialog in the middle of the webmail."""
+    by_browser = b"sec-fetch-mode" in request.headers or b"x-mailstead" in request.headers
+    return (CHALLENGE,) if problem.status == 401 and not by_browser else ()
+
+
+async def _basic(request: Request, scheme: str, credentials: str) -> Caller:
+    if scheme.lower() != "basic" or len(credentials) > MAX_CREDENTIALS:
+        raise Problem(401, "about:blank", "only HTTP Basic authentication is understood")
+    try:
+        address, colon, secret = base64.b64decode(credentials.strip(), validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        colon = ""
+    if not colon:
+        raise Problem(401, "about:blank", "the credentials cannot be read")
+    try:
+        identity = await login(address, secret, protocol="jmap", source=request.source)
+    except MailError as error:
+        raise _refused(error) from None
+    return Caller(identity.account_id, False, request.source)
+
+
+def _refused(error: MailError) -> Problem:
+    return Problem(STATUS.get(error.code, 500), "about:blank", error.text)
+
+
+class Slots:
+    """How many things of a kind an account does at once."""
+
+    def __init__(self, limit: int, name: str, status: int = 400) -> None:
+        self._limit = limit
+        self._name = name
+        self._status = status
+        self._taken: Counter[int] = Counter()
+
+    @contextmanager
+    def taken(self, account_id: int) -> Iterator[None]:
+        """Hold a slot; raises Problem when all are taken."""
+        if self._taken[account_id] >= self._limit:
+            raise limit_problem(self._name, f"at most {self._limit} at once", self._status)
+        self._taken[account_id] += 1
+        try:
+            yield
+        finally:
+            self._taken[account_id] -= 1
+            if not self._taken[account_id]:
+                del self._taken[account_id]
