@@ -33,7 +33,7 @@ FIRST, CHUNK = 100, 500
 # … when only the narrow table is read.
 NARROW_FIRST, NARROW_CHUNK = 1000, 3000
 # Octets of message bodies a time.
-OCTETS = 1024 * 1024
+OCTETS = 2 * 1024 * 1024
 
 T = TypeVar("T")
 

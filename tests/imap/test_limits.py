@@ -1,0 +1,276 @@
+"""What one client may cost: times, sizes, connections; and what happens when the database is away."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+import pytest
+
+from mailcore import db
+from mailcore.errors import Code, MailError
+from mailcore.imap import server as imap_server
+from mailcore.imap.limits import Limits
+from tests.imap.conftest import Person
+from tests.imap.running import HOST, Running
+
+LIMITS = Limits(login=0.5, idle=1.0, stalled=1.0, shutdown=1.0, per_address=4, per_account=2, output=64 * 1024)
+
+
+@pytest.fixture
+def strict(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+    monkeypatch.setattr(imap_server, "SWEEP_SECONDS", 0.1)
+    running = Running(LIMITS)
+    yield running
+    running.stop()
+
+
+class Wire:
+    """A plain client."""
+
+    def __init__(self, running: Running) -> None:
+        self.socket = socket.create_connection((HOST, running.port), 5)
+        self.file = self.socket.makefile("rwb")
+
+    def line(self) -> bytes:
+        return self.file.readline()
+
+    def say(self, text: str) -> bytes:
+        """Send a command; its tagged answer."""
+        tag = text.split()[0].encode()
+        self.file.write(text.encode() + b"\r\n")
+        self.file.flush()
+        while True:
+            line = self.line()
+            if not line or line.startswith((tag + b" ", b"+")):
+                return line
+
+    def log_in(self, person: Person) -> bytes:
+        self.line()
+        return self.say(f'a LOGIN {person.address} "{person.password}"')
+
+    def close(self) -> None:
+        self.file.close()
+        self.socket.close()
+
+
+def test_a_client_that_does_not_log_in_is_sent_away(strict: Running) -> None:
+    with closing(Wire(strict)) as wire:
+        assert wire.line().startswith(b"* OK")
+        assert wire.line() == b"* BYE You did not log in in time\r\n"
+        assert wire.line() == b""
+
+
+def test_dripping_bytes_do_not_win_time_before_the_login(strict: Running) -> None:
+    with closing(Wire(strict)) as wire:
+        started = time.monotonic()
+        with pytest.raises(OSError):
+            while time.monotonic() - started < 4:
+                wire.socket.sendall(b"x")
+                time.sleep(0.05)
+        assert time.monotonic() - started < 3
+
+
+def test_an_idle_session_is_logged_out_and_idle_too(strict: Running, alice: Person) -> None:
+    with closing(Wire(strict)) as wire, closing(Wire(strict)) as idler:
+        assert wire.log_in(alice).startswith(b"a OK")
+        assert idler.log_in(alice).startswith(b"a OK")
+        assert idler.say("b IDLE") == b"+ idling\r\n"
+        assert wire.line() == b"* BYE You have been idle for too long\r\n"
+        assert idler.line() == b"* BYE You have been idle for too long\r\n"
+        assert wire.line() == idler.line() == b""
+
+
+def test_strangers_of_one_address_are_limited(strict: Running) -> None:
+    wires = [Wire(strict) for _ in range(4)]
+    assert all(wire.line().startswith(b"* OK") for wire in wires)
+    with closing(Wire(strict)) as late:
+        assert late.line().startswith(b"* BYE [LIMIT] Too many connections")
+        assert late.line() == b""
+    for wire in wires:
+        wire.close()
+    deadline = time.monotonic() + 3
+    while strict.server.strangers and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not strict.server.strangers
+    assert not strict.server.connections
+
+
+def test_sessions_of_one_account_are_limited(strict: Running, alice: Person) -> None:
+    with closing(Wire(strict)) as one, closing(Wire(strict)) as two, closing(Wire(strict)) as three:
+        assert one.log_in(alice).startswith(b"a OK")
+        assert two.log_in(alice).startswith(b"a OK")
+        assert three.log_in(alice).startswith(b"a NO [LIMIT]")
+        assert one.say("b LOGOUT").startswith(b"b OK")
+        assert one.line() == b""
+        assert three.say(f'c LOGIN {alice.address} "{alice.password}"').startswith(b"c OK")
+
+
+def test_a_client_that_stops_reading_costs_a_bounded_buffer_and_no_database_connection(
+    strict: Running, alice: Person
+) -> None:
+    body = b"Subject: large\r\n\r\n" + b"0123456789abcde\r\n" * 100_000
+    for _ in range(30):
+        strict.deliver(alice.account_id, body)
+    with closing(Wire(strict)) as wire:
+        wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        wire.log_in(alice)
+        wire.say("b SELECT INBOX")
+        wire.file.write(b"c FETCH 1:* BODY.PEEK[]\r\n")
+        wire.file.flush()
+        time.sleep(0.5)
+        (connection,) = strict.server.connections
+        assert connection.transport is not None
+        # One batch beyond the high-water mark at most, of 50 MB that are asked for.
+        assert connection.transport.get_write_buffer_size() < 4 * 1024 * 1024
+        assert strict.call(_free_connections()) > 0
+        deadline = time.monotonic() + 5
+        while strict.server.connections and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not strict.server.connections, "it was never cut off"
+
+
+async def _free_connections() -> int:
+    assert db._pool is not None
+    stats = db._pool.get_stats()
+    return stats["pool_available"]
+
+
+def test_closing_the_server_says_goodbye_to_everyone(transactional_db: None, alice: Person) -> None:
+    running = Running(LIMITS)
+    with closing(Wire(running)) as stranger, closing(Wire(running)) as idler:
+        assert stranger.line().startswith(b"* OK")
+        idler.log_in(alice)
+        idler.say("b SELECT INBOX")
+        idler.say("c IDLE")
+        running.stop()
+        for wire in (stranger, idler):
+            assert wire.line() == b"* BYE The server is shutting down, come back soon\r\n"
+            assert wire.line() == b""
+
+
+def test_sessions_survive_a_database_that_is_away(
+    imap: Running, alice: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    imap.deliver(alice.account_id, b"Subject: one\r\n\r\n1\r\n")
+    with closing(Wire(imap)) as wire:
+        wire.log_in(alice)
+        assert wire.say("b SELECT INBOX").startswith(b"b OK")
+        working = db._connection
+
+        def away() -> object:
+            raise MailError(Code.UNAVAILABLE, "the database is not available, try again later", "test")
+
+        monkeypatch.setattr(db, "_connection", away)
+        for command in (
+            "c FETCH 1 FLAGS",
+            "d STORE 1 +FLAGS (\\Seen)",
+            "e STATUS INBOX (MESSAGES)",
+            "f SEARCH ALL",
+            "g COPY 1 Trash",
+            "h APPEND INBOX {5+}\r\nhello",
+            "i EXPUNGE",
+            'j LIST "" *',
+        ):
+            tag = command.split()[0].encode()
+            assert wire.say(command).startswith(tag + b" NO [UNAVAILABLE] "), command
+        assert wire.say("k NOOP").startswith(b"k OK")
+        assert wire.say("l CAPABILITY").startswith(b"l OK")
+        monkeypatch.setattr(db, "_connection", working)
+        assert wire.say("m STORE 1 +FLAGS (\\Seen)").startswith(b"m OK")
+        assert wire.say("n FETCH 1 FLAGS").startswith(b"n OK")
+
+
+def test_an_unexpected_failure_is_a_server_bug_and_not_the_end(
+    imap: Running, alice: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mailcore.store import mailboxes
+
+    async def broken(*args: object) -> object:
+        raise ZeroDivisionError("secret detail")
+
+    with closing(Wire(imap)) as wire:
+        wire.log_in(alice)
+        monkeypatch.setattr(mailboxes, "by_name", broken)
+        answer = wire.say("b SELECT INBOX")
+        assert answer.startswith(b"b NO [SERVERBUG] ")
+        assert b"secret" not in answer
+        monkeypatch.undo()
+        assert wire.say("c SELECT INBOX").startswith(b"c OK")
+
+
+def test_a_full_quota_refuses_before_and_after_the_literal(imap: Running, alice: Person) -> None:
+    from mailcore.store import quota
+
+    async def limit(octets: int | None) -> None:
+        async with db.transaction() as tx:
+            await quota.set_limit(tx, alice.account_id, octets)
+
+    imap.call(limit(300))
+    with closing(Wire(imap)) as wire:
+        wire.log_in(alice)
+        assert wire.say("b APPEND INBOX {400}").startswith(b"b NO [OVERQUOTA] ")
+        message = "Subject: x\r\n\r\n" + "x" * 185
+        assert wire.say(f"c APPEND INBOX {{{len(message)}+}}\r\n{message}").startswith(b"c OK")
+        assert wire.say("d SELECT INBOX").startswith(b"d OK")
+        assert wire.say("e COPY 1 Trash").startswith(b"e NO [OVERQUOTA] ")
+        assert wire.say(f"f APPEND INBOX {{{len(message)}+}}\r\n{message}").startswith(b"f NO [OVERQUOTA] ")
+        assert wire.say("g MOVE 1 Trash").startswith(b"g OK")
+        imap.call(limit(None))
+        assert wire.say(f"h APPEND INBOX {{{len(message)}+}}\r\n{message}").startswith(b"h OK")
+
+
+def test_idle_hears_of_new_mail_within_50_ms(imap: Running, alice: Person) -> None:
+    heard: list[float] = []
+
+    def listen(wire: Wire) -> None:
+        for _ in range(5):
+            while b"EXISTS" not in wire.line():
+                pass
+            heard.append(time.perf_counter())
+
+    with closing(Wire(imap)) as wire:
+        wire.log_in(alice)
+        wire.say("b SELECT INBOX")
+        wire.say("c IDLE")
+        thread = threading.Thread(target=listen, args=(wire,))
+        thread.start()
+        late = []
+        for n in range(5):
+            imap.deliver(alice.account_id, b"Subject: new\r\n\r\n%d\r\n" % n)
+            done = time.perf_counter()
+            deadline = done + 3
+            while len(heard) <= n and time.perf_counter() < deadline:
+                time.sleep(0.001)
+            late.append(heard[n] - done)
+        thread.join(5)
+    assert sorted(late)[2] < 0.05, late
+
+
+def test_messages_larger_than_memory_wants_them_pass_through(
+    imap: Running, alice: Person, people: Callable[[str], Person]
+) -> None:
+    body = b"".join(b"%08d line of a large message\r\n" % n for n in range(45_000))
+    message = b"Subject: large\r\nContent-Type: text/plain\r\n\r\n" + body
+    with closing(Wire(imap)) as wire:
+        wire.log_in(alice)
+        wire.file.write(b"b APPEND INBOX {%d}\r\n" % len(message))
+        wire.file.flush()
+        assert wire.line().startswith(b"+")
+        wire.file.write(message + b"\r\n")
+        wire.file.flush()
+        assert wire.line().startswith(b"b OK [APPENDUID ")
+        wire.say("c SELECT INBOX")
+        wire.file.write(b"d FETCH 1 (BODY.PEEK[] BODY.PEEK[TEXT]<10.20> BINARY.PEEK[1])\r\n")
+        wire.file.flush()
+        assert wire.line() == b"* 1 FETCH (BODY[] {%d}\r\n" % len(message)
+        assert wire.file.read(len(message)) == message
+        assert wire.line() == b" BODY[TEXT]<10> {20}\r\n"
+        assert wire.file.read(20) == body[10:30]
+        assert wire.line() == b" BINARY[1] {%d}\r\n" % len(body)
+        assert wire.file.read(len(body)) == body
+        assert wire.line() == b")\r\n"
+        assert wire.line().startswith(b"d OK")
