@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, LiteralString, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import psycopg
 from django.conf import settings
@@ -86,9 +86,9 @@ class AsyncTx:
         if self._begin:
             async with self._connection.pipeline():
                 await self._started()
-                await self._cursor.execute(cast(LiteralString, query), params)
+                await self._cursor.execute(query, params)
         else:
-            await self._cursor.execute(cast(LiteralString, query), params)
+            await self._cursor.execute(query, params)
 
     async def _started(self) -> None:
         if self._begin:
@@ -101,7 +101,7 @@ class AsyncTx:
             await self._started()
             for query, params in statements:
                 cursor = self._connection.cursor(binary=True)
-                await cursor.execute(cast(LiteralString, query), params)
+                await cursor.execute(query, params)
                 cursors.append(cursor)
         return [await cursor.fetchall() if cursor.description else [] for cursor in cursors]
 
@@ -123,19 +123,19 @@ class DjangoTx:
         self.changes: list[Change] = []
 
     async def execute(self, query: str, params: Params = ()) -> int:
-        self._cursor.execute(cast(LiteralString, query), params)
+        self._cursor.execute(query, params)
         return self._cursor.rowcount
 
     async def fetch(self, query: str, params: Params = ()) -> list[Row]:
-        return self._cursor.execute(cast(LiteralString, query), params).fetchall()
+        return self._cursor.execute(query, params).fetchall()
 
     async def one(self, query: str, params: Params = ()) -> Row | None:
-        return self._cursor.execute(cast(LiteralString, query), params).fetchone()
+        return self._cursor.execute(query, params).fetchone()
 
     async def batch(self, *statements: tuple[str, Params]) -> list[list[Row]]:
         results = []
         for query, params in statements:
-            self._cursor.execute(cast(LiteralString, query), params)
+            self._cursor.execute(query, params)
             results.append(self._cursor.fetchall() if self._cursor.description else [])
         return results
 

@@ -184,7 +184,7 @@ async def append_jobs(tx: Tx, jobs: Sequence[Job]) -> list[Results]:
     """Store, queue and trace several jobs in this transaction; per job the result of each item, in order."""
     items = [item for job in jobs for item in job.items]
     plan = await _lock(tx, items)
-    results = []
+    results: list[Results] = []
     outgoing: list[queue.Outgoing] = []
     for job in jobs:
         outcome, refused = _refusals(plan, job.items), False

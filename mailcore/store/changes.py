@@ -131,7 +131,9 @@ async def mailbox_list(tx: Tx, account_id: int, since: int) -> tuple[Changes, bo
     current = await state(tx, account_id)
     if since > current:
         raise MailError(Code.BAD_VALUE, "that state is not known here")
-    created, updated, destroyed = [], [], []
+    created: list[int] = []
+    updated: list[int] = []
+    destroyed: list[int] = []
     counts_only = True
     for mailbox_id, created_modseq, _modseq, changed_modseq, present in await tx.fetch(
         MAILBOXES, {"account": account_id, "since": since}

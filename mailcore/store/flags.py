@@ -62,7 +62,7 @@ SET_EACH = sql("""
 
 def check_keywords(keywords: Sequence[str]) -> tuple[str, ...]:
     """Keywords without repetition, sorted; raises BAD_VALUE or TOO_MANY for what cannot be stored."""
-    kept = {}
+    kept: dict[str, str] = {}
     for word in keywords:
         if (
             not word

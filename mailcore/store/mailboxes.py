@@ -178,7 +178,7 @@ async def create(tx: Tx, account_id: int, name: str, special_use: str | None = N
     """
     name = check_name(name)
     await locks.lock_account(tx, account_id)
-    present = dict(await tx.fetch(NAMES, (account_id,)))
+    present: dict[str, int] = dict(await tx.fetch(NAMES, (account_id,)))
     if name in present:
         raise MailError(Code.EXISTS, "a mailbox of that name exists already")
     missing = [parent for parent in _parents(name) if parent not in present]
@@ -200,7 +200,7 @@ async def rename(tx: Tx, account_id: int, old: str, new: str) -> None:
     """
     old, new = check_name(old), check_name(new)
     await locks.lock_account(tx, account_id)
-    present = dict(await tx.fetch(NAMES, (account_id,)))
+    present: dict[str, int] = dict(await tx.fetch(NAMES, (account_id,)))
     if old not in present:
         raise MailError(Code.NOT_FOUND, "no such mailbox")
     if new in present:
@@ -243,7 +243,7 @@ async def delete(tx: Tx, account_id: int, name: str) -> None:
     if name == INBOX:
         raise MailError(Code.NO_PERMISSION, "INBOX cannot be deleted")
     await locks.lock_account(tx, account_id)
-    present = dict(await tx.fetch(NAMES, (account_id,)))
+    present: dict[str, int] = dict(await tx.fetch(NAMES, (account_id,)))
     if name not in present:
         raise MailError(Code.NOT_FOUND, "no such mailbox")
     if any(other.startswith(name + SEPARATOR) for other in present):
