@@ -117,7 +117,9 @@ async def emails(tx: Tx, account_id: int, since: int, limit: int) -> Changes:
         if not kept:
             raise MailError(Code.TOO_MANY, "one change touched more emails than may be listed: start anew")
         rows, current = kept, kept[-1][1]
-    created, updated, destroyed = [], [], []
+    created: list[int] = []
+    updated: list[int] = []
+    destroyed: list[int] = []
     for message_id, _modseq, created_modseq, present in rows:
         if present:
             (created if created_modseq > since else updated).append(message_id)
