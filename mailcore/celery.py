@@ -7,7 +7,7 @@ whatever is due. Hence no results, no `eta`, no `countdown` (Redis redelivers th
 from __future__ import annotations
 
 import os
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from celery import Celery
 
@@ -26,8 +26,7 @@ def broker_url(url: str) -> str:
     if parts.scheme != "unix":
         return url
     database = parse_qs(parts.query).get("db", ["0"])[0]
-    login = f":{quote(parts.password, safe='')}@" if parts.password else ""
-    return f"redis+socket://{login}{parts.path}?virtual_host={database}"
+    return f"redis+socket://{parts.netloc}{parts.path}?virtual_host={database}"
 
 
 class _Celery(Celery):

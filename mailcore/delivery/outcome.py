@@ -159,7 +159,7 @@ def of_error(stage: Stage, error: BaseException) -> Outcome:
     elif isinstance(error, ReplyError):
         status, text = "4.5.0", f"the server does not speak SMTP: {error}"
     elif isinstance(error, ssl.SSLError):
-        text = f"TLS failed: {error.reason or error}"
+        text = f"TLS failed: {getattr(error, 'reason', None) or error}"
     elif isinstance(error, OSError):
         text = (os.strerror(error.errno) if error.errno else str(error) or "no connection").lower()
     elif isinstance(error, MailError):

@@ -401,7 +401,7 @@ async def record(tx: Tx, results: Sequence[Result]) -> set[int]:
             [result.code for result in results],
             [None if result.reply is None else result.reply.replace("\0", "\ufffd")[:MAX_REPLY] for result in results],
             [result.host for result in results],
-            [result.retry_in or 0.0 for result in results],
+            [float(result.retry_in or 0) for result in results],
             [result.delay_notified for result in results],
         ),
     )

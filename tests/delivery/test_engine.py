@@ -13,8 +13,6 @@ from mailcore.store.queue import Recipient
 from tests.delivery.sink import EXTENSIONS
 from tests.delivery.world import ANN, BOB, HOSTNAME, RAW, World
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 
 @pytest.fixture
 def far(here: World) -> World:
@@ -155,9 +153,7 @@ async def test_a_server_that_knows_only_helo_gets_its_mail(far: World) -> None:
 
 async def test_wishes_for_receipts_are_passed_on_where_they_are_understood(far: World) -> None:
     sink = await far.sink()
-    await far.submit(
-        Recipient(BOB, "SUCCESS,FAILURE", "rfc822;bob+40far.example"), dsn_ret="HDRS", dsn_envid="QQ+2B1"
-    )
+    await far.submit(Recipient(BOB, "SUCCESS,FAILURE", "rfc822;bob+40far.example"), dsn_ret="HDRS", dsn_envid="QQ+2B1")
     await far.deliver()
     (mail,) = sink.mails
     assert mail.mail_line.endswith(" RET=HDRS ENVID=QQ+2B1")

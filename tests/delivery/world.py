@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
+
+from django.db import connection
 
 from mailcore import db, tls
 from mailcore.conf import Conf, conf
@@ -17,6 +22,8 @@ from mailcore.store import fetch, queue, trace
 from mailcore.store.queue import Outgoing, Recipient
 from tests.delivery.nameserver import NameServer
 from tests.delivery.sink import Sink
+
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 ANN = "ann@example.test"
 BOB = "bob@far.example"
@@ -155,5 +162,17 @@ async def world(account: int, data: Any) -> AsyncIterator[World]:
         await db.close_pool()
 
 
-def addresses(mails: Sequence[Any]) -> list[str]:
-    return [address for mail in mails for address in mail.recipients]
+def environment(here: World) -> dict[str, str]:
+    """Environment of another process that works on this test's database."""
+    names = connection.settings_dict
+    login = f"{quote(names['USER'], safe='')}:{quote(names['PASSWORD'], safe='')}"
+    url = f"postgresql://{login}@/{names['NAME']}?host={quote(names['HOST'], safe='')}&port={names['PORT']}"
+    return os.environ | {
+        "DATABASE_URL": url,
+        "MAILSTEAD_DNS": f"127.0.0.1:{here.names.port}",
+        "MAILSTEAD_OUT_ALLOW": "127.0.0.0/8",
+        "MAILSTEAD_SMTP_OUT_PORT": str(here.conf.smtp_out_port),
+        "MAILSTEAD_HOSTNAME": here.conf.hostname,
+        "DJANGO_SETTINGS_MODULE": "webmail.settings",
+        "PYTHONPATH": str(ROOT),
+    }

@@ -1,0 +1,153 @@
+"""The real thing: Celery's worker and beat as processes of their own, and Redis as unreliable as it likes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+import redis
+
+from mailcore import wake
+from mailcore.celery import QUEUE, app, broker_url
+from mailcore.delivery import doorbell
+from mailcore.store import queue
+from tests.delivery.sink import HANG
+from tests.delivery.world import BOB, ROOT, World, environment
+
+WORKER = ["worker", "--loglevel", "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat"]
+BEAT = ["beat", "--loglevel", "WARNING", "--pidfile="]
+
+
+@pytest.fixture
+async def far(here: World) -> AsyncIterator[World]:
+    here.names.host("far.example", (10, "mx.far.example", "127.0.0.1"))
+    assert here.engine is None, "the worker delivers, not this process"
+    yield here
+
+
+@contextlib.contextmanager
+def celery(far: World, *command: str) -> Iterator[subprocess.Popen[bytes]]:
+    argv = [sys.executable, "-m", "celery", "-A", "mailcore.celery", "--quiet", *command]
+    process = subprocess.Popen(argv, env=environment(far), cwd=ROOT)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(25)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+
+
+async def until(condition: Callable[[], bool], *processes: subprocess.Popen[bytes], seconds: float = 40) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert all(process.poll() is None for process in processes), "a process died"
+        assert time.monotonic() < deadline, "it took too long"
+        await asyncio.sleep(0.02)
+
+
+async def test_worker_and_beat_deliver_whatever_happens_to_redis(far: World, valkey: str) -> None:
+    sink = await far.sink()
+    client = redis.Redis.from_url(valkey)
+    client.flushall()
+    stop = wake.on_queue(doorbell.ring)
+    try:
+        with celery(far, *WORKER) as worker:
+            await far.submit()
+            await until(lambda: len(sink.mails) == 1, worker)
+            # Warm now: how long does a doorbell take?
+            begun = time.monotonic()
+            await far.submit("warm@far.example")
+            await until(lambda: len(sink.mails) == 2, worker)
+            assert time.monotonic() - begun < 3
+            # The doorbell is lost with everything else that Redis knows.
+            stop()
+            await far.submit("sweep@far.example")
+            client.flushall()
+            await asyncio.sleep(0.3)
+            assert len(sink.mails) == 2
+            with celery(far, *BEAT) as beat:
+                await until(lambda: len(sink.mails) == 3, worker, beat)
+                # Killed in mid-delivery; another worker takes over when the lease has ended.
+                sink.refuse(("CONTENT", "", HANG))
+                await far.submit("killed@far.example")
+                await until(lambda: "RCPT TO:<killed@far.example>" in " ".join(sink.log), worker, beat)
+                await asyncio.sleep(0.2)
+                worker.kill()
+                worker.wait()
+                sink.script = None
+                await far.later(queue.LEASE_SECONDS)
+                with celery(far, *WORKER) as second:
+                    await until(lambda: len(sink.mails) == 4, second, beat)
+        while "queued" in (await far.states()).values():
+            await asyncio.sleep(0.02)
+    finally:
+        stop()
+    assert [mail.recipients[0] for mail in sink.mails] == [
+        *(BOB, "warm@far.example", "sweep@far.example", "killed@far.example")
+    ]
+    assert set((await far.states()).values()) == {"delivered"}
+
+
+def test_the_bell_rings_without_waiting_and_redis_away_does_no_harm(
+    valkey: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[tuple[list[int], float]] = []
+    ready = threading.Event()
+
+    def send(name: str, args: list[list[int]], **_: object) -> None:
+        assert name == "mailcore.deliver_ids"
+        if not sent:
+            sent.append((args[0], time.monotonic()))
+            time.sleep(0.2)
+            raise ConnectionError("no Redis")
+        sent.append((args[0], time.monotonic()))
+        ready.set()
+
+    monkeypatch.setattr(app, "send_task", send)
+    monkeypatch.setattr(doorbell, "PAUSE_AFTER_ERROR", 0.05)
+    bell = doorbell.Doorbell()
+    begun = time.monotonic()
+    bell.ring([1])
+    time.sleep(0.05)
+    for number in range(2, 100):
+        bell.ring([number])
+    assert time.monotonic() - begun < 0.15, "nobody waits for Redis"
+    assert ready.wait(5)
+    assert [ids for ids, _ in sent] == [[1], list(range(2, 100))], "what was rung meanwhile goes together"
+
+
+def test_what_celery_is_told_to_do_it_is_told_by_number(valkey: str) -> None:
+    client = redis.Redis.from_url(valkey)
+    client.flushall()
+    doorbell.ring_now([1, 2], force=True)
+    (message,) = client.lrange(QUEUE, 0, -1)
+    assert b'"content-type": "application/json"' in message
+    client.flushall()
+    assert app.conf.accept_content == ["json"]
+    assert app.conf.task_acks_late and app.conf.worker_prefetch_multiplier == 1 and app.conf.task_ignore_result
+    assert app.conf.result_backend is None
+
+
+@pytest.mark.parametrize(
+    ("ours", "kombus"),
+    [
+        ("redis://:pw@127.0.0.1:6379/0", "redis://:pw@127.0.0.1:6379/0"),
+        ("unix://:p%2Fw@/run/valkey.sock?db=3", "redis+socket://:p%2Fw@/run/valkey.sock?virtual_host=3"),
+        ("unix:///run/valkey.sock", "redis+socket:///run/valkey.sock?virtual_host=0"),
+    ],
+)
+def test_the_brokers_address_in_kombus_words(ours: str, kombus: str) -> None:
+    assert broker_url(ours) == kombus
+
+
