@@ -25,7 +25,7 @@ class Desk(Generic[K, V]):
         self._task: asyncio.Task[None] | None = None
 
     async def ask(self, key: K) -> V | None:
-        """What `read` says about the key, None when it says nothing; read after this call. Raises what `read` raises."""
+        """What `read`, called after this, says about the key; None when it says nothing. Raises what it raises."""
         answer = self._waiting.get(key)
         if answer is None:
             answer = self._waiting[key] = asyncio.get_running_loop().create_future()

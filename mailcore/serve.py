@@ -1,8 +1,7 @@
 """The mail process: SMTP and IMAP on one event loop, over one pool, one batcher and one wake-up hub.
 
-Any number of these processes may run beside each other (`MAILSTEAD_PROCESSES`, then they share the ports by SO_REUSEPORT)
-or on other machines: all they have in common is the database and Redis.
-"""
+Any number of these processes may run beside each other (`MAILSTEAD_PROCESSES`, then they share the ports by
+SO_REUSEPORT) or on other machines: all they have in common is the database and Redis."""
 
 from __future__ import annotations
 
@@ -17,10 +16,10 @@ from collections.abc import Awaitable, Callable
 
 import uvloop
 
-from mailcore import db, imap, smtp, tls, wake  # noqa: F401  # the two servers' packages
+from mailcore import db, tls, wake
 from mailcore.conf import Conf
 from mailcore.delivery import doorbell
-from mailcore.errors import ConfigError, MailError
+from mailcore.errors import ConfigError
 from mailcore.imap import server as imap_server
 from mailcore.smtp import server as smtp_server
 from mailcore.store import changes
@@ -53,7 +52,7 @@ async def serve(conf: Conf, *, reuse_port: bool = False) -> None:
         smtp_side = await smtp_server.start(conf, context, ingest=ingest, reuse_port=reuse_port)
         closing.push_async_callback(smtp_side.close)
         imap_side = await _imap(conf, context, ingest, reuse_port)
-        closing.push_async_callback(_close_both, smtp_side.close, imap_side.close)
+        closing.push_async_callback(_close_all, smtp_side.close, imap_side.close)
         # What is loaded now stays: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
@@ -89,11 +88,9 @@ async def _imap(conf: Conf, context: ssl.SSLContext, ingest: Ingest, reuse_port:
         raise ConfigError(f"port {conf.imap_port} or {conf.imaps_port} for IMAP on {conf.bind} {why}") from None
 
 
-async def _close_both(*close: Callable[[], Awaitable[None]]) -> None:
-    """Both at once: their clients wait for each other's grace otherwise."""
+async def _close_all(*close: Callable[[], Awaitable[None]]) -> None:
+    """All at once: otherwise one protocol's clients would wait for another's grace."""
     for result in await asyncio.gather(*(one() for one in close), return_exceptions=True):
         if isinstance(result, BaseException):
             log.error("a server did not close cleanly: %r", result)
 
-
-__all__ = ["MailError", "run", "serve"]

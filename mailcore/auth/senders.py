@@ -16,7 +16,8 @@ _LEADS_HERE = """
 ALLOWED = sql(f"""
     SELECT a.local_part, coalesce(a.account_id = %(account)s::bigint, {_LEADS_HERE})
     FROM accounts_address a JOIN accounts_domain d ON d.id = a.domain_id
-    WHERE d.name = %(domain)s::text AND d.is_active AND a.local_part = ANY(%(names)s::text[])""")
+    WHERE d.name = %(domain)s::text AND d.is_active AND a.local_part = ANY(%(names)s::text[])
+        AND EXISTS (SELECT FROM accounts_account u WHERE u.id = %(account)s::bigint AND u.is_active)""")
 
 ADDRESSES = sql("""
     SELECT a.local_part || '@' || d.name, a.account_id IS NULL
@@ -31,6 +32,7 @@ async def sender_allowed(tx: Tx, account_id: int, address: str) -> bool:
     """Whether the account may send as this address: its own, or an alias that has it among its targets; tags allowed.
 
     The address is looked up as mail to it would be: the exact one, else without its tag, else the domain's catch-all.
+    A disabled account may send as nobody: sessions that it opened before can send nothing more.
     """
     try:
         parsed = parse_address(normalise(address))

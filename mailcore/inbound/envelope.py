@@ -11,8 +11,7 @@ from mailcore.store.accounts import Local
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The connection that brought the message. `protocol` is the word of RFC 3848 and RFC 6531 (ESMTPS, UTF8SMTPSA
-    …)."""
+    """The connection that brought the message. `protocol` is the word of RFC 3848 or RFC 6531 (ESMTPS, UTF8SMTPA)."""
 
     address: str
     helo: str

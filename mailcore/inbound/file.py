@@ -33,6 +33,8 @@ def placements(envelope: Envelope, verdict: Verdict) -> list[Placement]:
 
 def _locals(envelope: Envelope) -> Iterable[tuple[str, Local]]:
     for recipient in envelope.recipients:
+        if recipient.wants_receipt:
+            continue
         for local in recipient.accounts:
             yield recipient.address, local
 

@@ -1,8 +1,7 @@
 """The header of a message that comes in: the trace lines we put before it, and what must not stay in it.
 
-Nothing else of a stored message is ever changed. The lines are the same for all recipients, so that a message to many is
-stored once; `for` therefore names a recipient only when there is just one (and Bcc stays hidden).
-"""
+Nothing else of a stored message is ever changed. The lines are the same for all recipients, so that a message to many
+is stored once; `for` therefore names a recipient only when there is just one (and Bcc stays hidden)."""
 
 from __future__ import annotations
 
@@ -19,9 +18,9 @@ from mailcore.mime.headers import header_end, header_values, unfold
 from mailcore.mime.params import without_comments
 from mailcore.wire.smtp.command import header_safe, is_host_name
 
-_AUTHENTICATION_RESULTS = re.compile(rb"^authentication-results[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*+)\n?", re.M | re.I)
-_BCC = re.compile(rb"^(?:resent-)?bcc[ \t]*+:[^\n]*+(?:\n[ \t][^\n]*+)*+\n?", re.M | re.I)
-_AUTHSERV_ID = re.compile(rb'"((?:[^"\\]|\\.)*+)"|([^\s;]+)')
+_AUTHENTICATION_RESULTS = re.compile(rb"^authentication-results[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*)\n?", re.M | re.I)
+_BCC = re.compile(rb"^(?:resent-)?bcc[ \t]*+:[^\n]*+(?:\n[ \t][^\n]*+)*\n?", re.M | re.I)
+_AUTHSERV_ID = re.compile(rb'"((?:[^"\\]|\\.)*)"|([^\s;]+)')
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 

@@ -1,5 +1,4 @@
-"""From an accepted envelope and the message's octets to the commit: checked, filed, stored and queued in one
-transaction.
+"""From an accepted envelope and the message's octets to the commit: checked, filed, stored and queued, all or nothing.
 
 Either all of it happens or nothing: when one of the mailboxes has filled up since RCPT, nobody gets the message and the
 sender's server keeps it, so that neither a copy is lost nor a bounce is written to a sender who may be forged.
@@ -95,11 +94,10 @@ async def _parse(raw: bytes) -> mime.Derived:
 
 
 def _outgoing(envelope: Envelope, content: bytes, trace: bytes, message_id: str | None) -> list[Outgoing]:
-    """What goes on to other servers: recipients elsewhere, and what aliases here lead to elsewhere; each address
-    once."""
+    """What goes through the queue: recipients elsewhere, and what aliases here lead to elsewhere; each address once."""
     remote: dict[str, Recipient] = {}
     for recipient in envelope.recipients:
-        for address in recipient.remote:
+        for address in (recipient.address,) if recipient.wants_receipt else recipient.remote:
             remote.setdefault(address, Recipient(address, recipient.notify, recipient.orcpt))
     if not remote:
         return []

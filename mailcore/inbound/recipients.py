@@ -1,8 +1,9 @@
 """RCPT: whom an address leads to, and whether mail for it is taken now.
 
-Everything that can be refused is refused here, before the message is sent, so that no bounce has to be written to a sender
-who may be forged. A full mailbox is refused for now (452), because its owner can make room while the sender's server waits;
-the person who submits mail is told at once and for good (552). That choice is the protocol's: here it is OVER_QUOTA.
+Everything that can be refused is refused here, before the message is sent, so that no bounce has to be written to a
+sender who may be forged. A full mailbox is refused for now (452), because its owner can make room while the sender's
+server waits; the person who submits mail is told at once and for good (552). That choice is the protocol's: here it
+is OVER_QUOTA.
 
 Most addresses are simply those of an account. They are found by a statement that all sessions of the process share
 (mailcore.desk); aliases, and whatever is to be refused, take the store's own way.
@@ -105,7 +106,7 @@ def _relay_denied() -> MailError:
 
 
 async def _read(addresses: list[str]) -> Mapping[str, _Direct]:
-    """Those of `addresses` that are an active account's own; the exact one wins over the untagged, that over the catch-all."""
+    """Those of `addresses` that are an active account's own: the exact one, else the untagged, else the catch-all."""
     locals_ = [address.rpartition("@")[0] for address in addresses]
     bases = [split_tag(local)[0] for local in locals_]
     async with db.read() as tx:

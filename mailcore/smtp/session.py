@@ -1,9 +1,8 @@
 """One SMTP session: the greeting, the command table, and the loop that carries commands out.
 
 A command is a function `(session, argument)` and a row of COMMANDS. It answers with `session.respond`, or raises
-CommandError or MailError, which become replies here; what belongs to one message lives in `session.transaction`, which is
-replaced, never patched.
-"""
+CommandError or MailError, which become replies here; what belongs to one message lives in `session.transaction`,
+which is replaced, never patched."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """One message: MAIL, RCPT, then DATA or BDAT (RFC 5321 §3.3, RFC 3030), and its way into the store.
 
-The 250 that ends it is sent after the commit, never before. `Transaction` holds all there is about the message under way.
-"""
+The 250 that ends it is sent after the commit, never before. `Transaction` holds all there is about the message under
+way."""
 
 from __future__ import annotations
 

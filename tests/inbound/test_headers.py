@@ -24,7 +24,9 @@ RECEIVED = re.compile(
 )
 
 
-def envelope(*recipients: str, helo: str = "client.example", sender: str = "far@elsewhere.example", **more: object) -> Envelope:
+def envelope(
+    *recipients: str, helo: str = "client.example", sender: str = "far@elsewhere.example", **more: object
+) -> Envelope:
     source = Source("192.0.2.1", helo, "ESMTPS", "TLSv1.3 with cipher TLS_AES_256_GCM_SHA384")
     to = tuple(Recipient(address, (Local(1, address),)) for address in recipients)
     return Envelope("0123456789abcde", source, sender, to, **more)  # type: ignore[arg-type]
@@ -41,7 +43,9 @@ def test_no_name_or_address_breaks_out_of_received(helo: str, local: str) -> Non
 def test_received_of_an_ipv6_client_without_tls() -> None:
     source = Source("2001:db8::1", "[IPv6:2001:db8::1]", "SMTP")
     line = headers.received(Envelope("id1", source, "", (Recipient("a@b.example"), Recipient("b@b.example"))), HOST)
-    assert line.startswith(b"Received: from [IPv6:2001:db8::1] ([IPv6:2001:db8::1])\r\n\tby mx.example.test with SMTP id id1;\r\n\t")
+    assert line.startswith(
+        b"Received: from [IPv6:2001:db8::1] ([IPv6:2001:db8::1])\r\n\tby mx.example.test with SMTP id id1;\r\n\t"
+    )
 
 
 def test_the_date_is_that_of_rfc_5322() -> None:
@@ -97,7 +101,9 @@ def test_no_octets_break_the_header_functions(noise: bytes) -> None:
     headers.completed(noise, envelope("a@b.example"), HOST)
 
 
-@pytest.mark.parametrize("evil", [b"(" * 100_000, b'"' * 100_000, b"authentication-results:\n " * 8_000, b"bcc:\r\n" * 20_000])
+@pytest.mark.parametrize(
+    "evil", [b"(" * 100_000, b'"' * 100_000, b"authentication-results:\n " * 8_000, b"bcc:\r\n" * 20_000]
+)
 def test_a_hostile_header_costs_linear_time(evil: bytes) -> None:
     header = b"Authentication-Results: " + evil + b"\r\nFrom: " + evil + b"\r\n\r\n"
     began = time.process_time()
@@ -110,9 +116,13 @@ def test_a_hostile_header_costs_linear_time(evil: bytes) -> None:
 def test_completed_keeps_what_is_there() -> None:
     whole = b"Date: x\r\nMessage-ID: <1@x>\r\nFrom: a@b.example\r\n\r\n"
     assert headers.completed(whole, envelope("a@b.example"), HOST) == whole
-    added = headers.completed(b"From: a@b.example\r\nBcc: x@y.example\r\n\r\n", envelope("a@b.example", sender=""), HOST)
+    added = headers.completed(
+        b"From: a@b.example\r\nBcc: x@y.example\r\n\r\n", envelope("a@b.example", sender=""), HOST
+    )
     assert re.fullmatch(
-        rb"Message-ID: <0123456789abcde\.[0-9a-f]{16}@mx\.example\.test>\r\nDate: [^\r\n]+\r\nFrom: a@b\.example\r\n\r\n", added
+        rb"Message-ID: <0123456789abcde\.[0-9a-f]{16}@mx\.example\.test>\r\n"
+        rb"Date: [^\r\n]+\r\nFrom: a@b\.example\r\n\r\n",
+        added,
     )
 
 
@@ -145,4 +155,7 @@ def test_an_account_gets_one_copy_however_it_is_addressed() -> None:
         Recipient("far@elsewhere.example", (), ("far@elsewhere.example",)),
     )
     found = placements(Envelope("id", Source("192.0.2.1", "x", "ESMTP"), "", to), decide([]))
-    assert [(place.account_id, place.recipient) for place in found] == [(1, "sales@example.org"), (2, "sales@example.org")]
+    assert [(place.account_id, place.recipient) for place in found] == [
+        (1, "sales@example.org"),
+        (2, "sales@example.org"),
+    ]

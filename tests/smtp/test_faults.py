@@ -1,4 +1,4 @@
-"""When things break: clients that vanish, a database that is away, shutdown, SIGKILL. What was acknowledged is there."""
+"""When things break: clients vanish, the database is away, shutdown, SIGKILL. What was acknowledged is there."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ async def gone(world: World) -> None:
 
 @pytest.mark.parametrize("how", ["end", "reset"])
 @pytest.mark.parametrize("size", [100, 3_000_000])
-async def test_a_connection_lost_in_mid_message_leaves_nothing(village: Village, tmp_path: Path, how: str, size: int) -> None:
+async def test_a_connection_lost_in_mid_message_leaves_nothing(
+    village: Village, tmp_path: Path, how: str, size: int
+) -> None:
     async with running(tmp_path) as world:
         for begin in (b"DATA\r\n", b"BDAT %d LAST\r\n" % (size + 1)):
             async with world.client() as client:
@@ -133,7 +135,9 @@ async def test_the_database_is_away(village: Village, django_away: None, tmp_pat
         assert len(await world.mail(village.ann)) == 2
 
 
-async def test_shutdown_answers_what_is_committing_and_takes_leave_of_the_others(village: Village, tmp_path: Path) -> None:
+async def test_shutdown_answers_what_is_committing_and_takes_leave_of_the_others(
+    village: Village, tmp_path: Path
+) -> None:
     async with running(tmp_path) as world, world.client() as busy, world.client() as idle, world.client() as mid:
         await mid.expect("MAIL FROM:<>", "250")
         await mid.expect("RCPT TO:<ann@example.org>", "250")
@@ -239,7 +243,9 @@ async def test_sigkill_during_load_loses_nothing_acknowledged(village: Village, 
         client = await connect(ports[0])
         for n in range(10_000):
             name = f"{number}.{n}"
-            message = f"From: far@elsewhere.example\r\nSubject: {name}\r\n\r\n{name}\r\n".encode() + b"x" * (n % 50) * 500
+            message = (
+                f"From: far@elsewhere.example\r\nSubject: {name}\r\n\r\n{name}\r\n".encode() + b"x" * (n % 50) * 500
+            )
             client.say(b"MAIL FROM:<>\r\nRCPT TO:<ann@example.org>\r\nBDAT %d LAST\r\n" % len(message) + message)
             replies = [await client.hear() for _ in range(3)]
             if not replies[2].startswith("250"):
@@ -257,7 +263,7 @@ async def test_sigkill_during_load_loses_nothing_acknowledged(village: Village, 
         async with db.read() as tx:
             rows = await tx.fetch("SELECT base_subject, count(*) FROM message GROUP BY 1")
             sums = await tx.fetch(
-                "SELECT a.messages, (SELECT count(*) FROM entry e WHERE e.account_id = a.account_id) FROM account_state a"
+                "SELECT messages, (SELECT count(*) FROM entry e WHERE e.account_id = a.account_id) FROM account_state a"
             )
     finally:
         await db.close_pool()

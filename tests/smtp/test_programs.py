@@ -13,7 +13,9 @@ from tests.smtp.world import ANN, PASSWORD, Village, body_of, running, untrustin
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
 
-MESSAGE = "From: Ann <ann@example.org>\r\nDate: x\r\nMessage-ID: <1@x>\r\nSubject: Grüße\r\n\r\n.dot\r\nÄ €\r\n".encode()
+MESSAGE = (
+    "From: Ann <ann@example.org>\r\nDate: x\r\nMessage-ID: <1@x>\r\nSubject: Grüße\r\n\r\n.dot\r\nÄ €\r\n".encode()
+)
 
 
 async def run(*command: str, stdin: bytes = b"") -> tuple[int, str]:
@@ -39,7 +41,15 @@ async def test_swaks_delivers_and_submits(village: Village, tmp_path: Path) -> N
         for name, variants in ways.items():
             for extra in variants:
                 count += 1
-                command = ["swaks", "--server", "127.0.0.1", "--port", str(world.ports[name]), "--ehlo", "client.example"]
+                command = [
+                    "swaks",
+                    "--server",
+                    "127.0.0.1",
+                    "--port",
+                    str(world.ports[name]),
+                    "--ehlo",
+                    "client.example",
+                ]
                 command += ["--from", ANN, "--to", "bob@example.org", "--data", f"@{letter}", *extra]
                 code, said = await run(*command)
                 assert code == 0, said
@@ -60,7 +70,14 @@ async def test_curl_submits(village: Village, tmp_path: Path) -> None:
     async with running(tmp_path) as world:
         for scheme, name, extra in (("smtps", "submissions", ()), ("smtp", "submission", ("--ssl-reqd",))):
             code, said = await run(
-                *("curl", "-sSk", f"{scheme}://localhost:{world.ports[name]}/client.example", "--mail-from", ANN, *extra),
+                *(
+                    "curl",
+                    "-sSk",
+                    f"{scheme}://localhost:{world.ports[name]}/client.example",
+                    "--mail-from",
+                    ANN,
+                    *extra,
+                ),
                 *("--mail-rcpt", "bob@example.org", "--user", f"{ANN}:{PASSWORD}", "-T", str(letter)),
             )
             assert code == 0, said

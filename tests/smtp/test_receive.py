@@ -175,7 +175,10 @@ async def test_authentication_results_in_our_name_are_removed(village: Village, 
         b'authentication-results :\r\n (a comment) "mx.example.test" 1;\r\n\tspf=pass\r\n'
         b"Authentication-Results: (unclosed mx.example.test; spf=pass\r\n"
     )
-    honest = b"Authentication-Results: other.example; dkim=pass (mx.example.test)\r\nX-Authentication-Results: mx.example.test\r\n"
+    honest = (
+        b"Authentication-Results: other.example; dkim=pass (mx.example.test)\r\n"
+        b"X-Authentication-Results: mx.example.test\r\n"
+    )
     async with running(tmp_path) as world, world.client() as client:
         assert (await client.deliver(honest + forged + MESSAGE)).startswith("250")
         (stored,) = await world.mail(village.ann)

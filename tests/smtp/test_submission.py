@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from django.db import connection
 
+from accounts import people
 from accounts.models import Account
 from mailcore import db, provision
 from tests.smtp.world import ANN, Village, body_of, running
@@ -95,7 +96,10 @@ async def test_the_author_must_be_oneself(village: Village, tmp_path: Path) -> N
 
 
 async def test_what_is_missing_is_added_and_bcc_goes(village: Village, tmp_path: Path) -> None:
-    sent = b"From: ann@example.org\r\nBcc: secret@elsewhere.example,\r\n other@elsewhere.example\r\nbcc : x\r\nSubject: bcc: hi\r\n\r\nBcc: stays\r\n"
+    sent = (
+        b"From: ann@example.org\r\nBcc: secret@elsewhere.example,\r\n other@elsewhere.example\r\nbcc : x\r\n"
+        b"Subject: bcc: hi\r\n\r\nBcc: stays\r\n"
+    )
     async with running(tmp_path) as world, world.client("submission") as client:
         await client.login()
         trace_id = (await client.deliver(sent, to="bob@example.org", sender=ANN)).rpartition(" ")[2]
@@ -139,6 +143,35 @@ async def test_dsn_parameters_reach_the_queue(village: Village, tmp_path: Path) 
                 ("SUCCESS,FAILURE", "rfc822;Far@elsewhere.example"),
                 ("NEVER", None),
             ]
+
+
+async def test_a_receipt_that_is_asked_for_comes_by_way_of_the_queue(village: Village, tmp_path: Path) -> None:
+    async with running(tmp_path) as world, world.client("submission") as client:
+        await client.login()
+        await client.expect("MAIL FROM:<ann@example.org>", "250")
+        await client.expect("RCPT TO:<bob@example.org> NOTIFY=SUCCESS", "250")
+        await client.expect("RCPT TO:<charlie@example.net> NOTIFY=FAILURE,DELAY", "250")
+        await client.expect("DATA", "354")
+        await client.expect(MESSAGE + b".", "250")
+        assert [address for _, address, _ in await world.queued()] == ["bob@example.org"]
+        assert await world.mail(village.bob) == []
+        assert len(await world.mail(village.charlie)) == 1
+
+
+async def test_an_account_that_is_disabled_sends_nothing_more(village: Village, tmp_path: Path) -> None:
+    def disable() -> None:
+        people.disable_account(people.get_account(ANN))
+        connection.close()
+
+    async with running(tmp_path) as world, world.client("submission") as client:
+        await client.login()
+        await client.expect("MAIL FROM:<>", "250")
+        await client.expect("RCPT TO:<bob@example.org>", "250")
+        await asyncio.to_thread(disable)
+        await client.expect("DATA", "354")
+        await client.expect(MESSAGE + b".", "550 5.7.1")
+        await client.expect("MAIL FROM:<ann@example.org>", "550 5.7.1")
+        assert await world.mail(village.bob) == []
 
 
 async def test_a_full_mailbox_is_told_at_once(village: Village, tmp_path: Path) -> None:

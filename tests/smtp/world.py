@@ -1,4 +1,4 @@
-"""A real server on loopback over the test run's Postgres, and a client that says exactly what a test tells it to say."""
+"""A real server on loopback over the run's Postgres, and a client that says exactly what a test tells it to say."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""What is looked at before a message is taken. A check is a function from a Letter to its findings, async if it asks others.
+"""What is looked at before a message is taken.
+
+A check is a function from a Letter to its findings, async if it asks others.
 
 REQUIRED guards ourselves and the network and cannot be switched off; OPTIONAL judges the message and runs unless
-MAILSTEAD_CHECKS is `off`. A check runs in at most `TIMEOUT` seconds; one that fails or is late is noted in the trace and
-lets the message pass (it never fails silently, and never costs a message).
-"""
+MAILSTEAD_CHECKS is `off`. A check runs in at most `TIMEOUT` seconds; one that fails or is late is noted in the trace
+and lets the message pass (it never fails silently, and never costs a message)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What RFC 5322 §3.6 asks of a header, noted for the trace: mail without From, with several, without Date is rarely wanted."""
+"""What RFC 5322 §3.6 asks of a header, noted for the trace: mail without From or Date, or with several, is suspect."""
 
 from __future__ import annotations
 

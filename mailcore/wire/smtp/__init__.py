@@ -1,1 +1,1 @@
-"""The grammar of SMTP (RFC 5321 and its extensions) without I/O: command lines, paths, parameters, replies, mail data."""
+"""The grammar of SMTP (RFC 5321 and its extensions) without I/O."""

@@ -1,9 +1,9 @@
 """Mail data: the end of DATA and its dot-stuffing (RFC 5321 §4.5.2), and the check for what mail must not hold.
 
-Only CRLF.CRLF ends the data. A CR or LF that is not part of CRLF is refused, wherever it stands: servers that disagree
-about where a message ends can be made to smuggle a second one (CVE-2023-51764, -51765, -51766). NUL is refused as well: no
-version of IMAP can hand it out. Both work on chunks as they arrive, in linear time however they are cut.
-"""
+Only CRLF.CRLF ends the data. A CR or LF that is not part of CRLF is refused, wherever it stands: servers that
+disagree about where a message ends can be made to smuggle a second one (CVE-2023-51764, -51765, -51766). NUL is
+refused as well: no version of IMAP can hand it out. Both work on chunks as they arrive, in linear time however they
+are cut."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Fault(Enum):
 
 
 class OctetCheck:
-    """Watches the octets of a message go by (of DATA before the dots are taken off); `fault` is what is wrong with them."""
+    """Watches the octets of a message go by (in DATA with their dots); `fault` is what is wrong with them."""
 
     __slots__ = ("_held", "dot_line", "fault")
 
@@ -68,9 +68,8 @@ def _newlines_are_pairs(data: bytes) -> bool:
 class DotReader:
     """Finds the end of DATA, takes the dot-stuffing off, and checks the octets.
 
-    A line end is presumed before the first octet, so that `.` CRLF at once is an empty message. Those of the last octets
-    that may be the beginning of CRLF.CRLF are held back (at most 4), so no line end is cut by a chunk.
-    """
+    A line end is presumed before the first octet, so that `.` CRLF at once is an empty message. Those of the last
+    octets that may be the beginning of CRLF.CRLF are held back (at most 4), so no line end is cut by a chunk."""
 
     __slots__ = ("_held", "_started", "check", "done", "rest")
 
@@ -85,7 +84,8 @@ class DotReader:
     def feed(self, chunk: bytes) -> bytes:
         """Take the next octets; return those of the message. Once `done`, there is nothing more to feed."""
         data = self._held + chunk
-        end = data.find(END)
+        dot = data.find(b"\r\n.")  # mostly there is none but the last: one pass tells that nothing is stuffed
+        end = data.find(END, dot) if dot >= 0 else -1
         if end >= 0:
             self.done = True
             self.rest = data[end + len(END) :]
@@ -96,7 +96,7 @@ class DotReader:
             self._held = data[len(data) - held :]
             data = data[: len(data) - held]
         self.check.feed(data)
-        if b"\r\n." in data:
+        if 0 <= dot < len(data) - 2:
             data = data.replace(b"\r\n.", b"\r\n")
         if not self._started and data:
             self._started = True

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from mailcore.wire.smtp.reply import CommandError
 
 _PARAM = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]{0,31})(?:=([!-<>-~\u0080-\U0010ffff]+))?")
-_XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*+")
+_XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*")
 _ADDRESS_TYPE = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 MAX_ENVID = 100

@@ -1,8 +1,7 @@
 """Reverse-path and forward-path of MAIL and RCPT (RFC 5321 §4.1.2, RFC 6531 §3.3).
 
-The mailbox itself is read by our strict address parser (accounts.addresses). A source route is recognised and ignored, as
-RFC 5321 §4.1.1.3 asks: what counts is the mailbox behind it.
-"""
+The mailbox itself is read by our strict address parser (accounts.addresses). A source route is recognised and
+ignored, as RFC 5321 §4.1.1.3 asks: what counts is the mailbox behind it."""
 
 from __future__ import annotations
 
@@ -17,8 +16,8 @@ POSTMASTER = "postmaster"
 
 _KEYWORD = {"MAIL": "FROM:", "RCPT": "TO:"}
 # The text between the brackets; a quoted string may hold brackets. Possessive, so that a line costs linear time.
-_PATH = re.compile(r'<((?:[^<>"\\\x00-\x1f\x7f]++|"(?:[^"\\\x00-\x1f\x7f]++|\\[ -~])*+")*+)>(?: +(.*))?', re.DOTALL)
-_SOURCE_ROUTE = re.compile(r"@[^\s,:@<>]++(?:,@[^\s,:@<>]++)*+:")
+_PATH = re.compile(r'<((?:[^<>"\\\x00-\x1f\x7f]++|"(?:[^"\\\x00-\x1f\x7f]++|\\[ -~])*")*)>(?: +(.*))?', re.DOTALL)
+_SOURCE_ROUTE = re.compile(r"@[^\s,:@<>]++(?:,@[^\s,:@<>]++)*:")
 
 
 class Path(NamedTuple):

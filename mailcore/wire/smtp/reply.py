@@ -1,4 +1,4 @@
-"""Replies: code, enhanced status code (RFC 2034, RFC 3463) and text to the octets of one reply, and syntax errors as such.
+"""Replies: code, enhanced status code (RFC 2034, RFC 3463) and text to the octets of one reply; errors as such.
 
 `CommandError` carries a complete reply, so that the grammar says itself what is wrong with a line.
 """

@@ -186,9 +186,19 @@ def test_recipient_parameters() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["NOTIFY=NEVER,DELAY", "NOTIFY=DELAY,DELAY", "NOTIFY=", "ORCPT=ann@example.org", "ORCPT=rfc822;", "ORCPT=;x",
-             "ORCPT=rfc822;a+b", "ORCPT=rfc822;" + "a" * 500, "NOTIFY=NEVER NOTIFY=NEVER"]
-)  # fmt: skip
+    "text",
+    [
+        "NOTIFY=NEVER,DELAY",
+        "NOTIFY=DELAY,DELAY",
+        "NOTIFY=",
+        "NOTIFY=NEVER NOTIFY=NEVER",
+        "ORCPT=ann@example.org",
+        "ORCPT=rfc822;",
+        "ORCPT=;x",
+        "ORCPT=rfc822;a+b",
+        "ORCPT=rfc822;" + "a" * 500,
+    ],
+)
 def test_bad_recipient_parameters(text: str) -> None:
     with pytest.raises(CommandError) as refused:
         params.parse_rcpt_params(text, ("NOTIFY", "ORCPT"))

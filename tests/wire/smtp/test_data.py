@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -21,7 +22,7 @@ CUTS = st.lists(st.integers(0, 60), max_size=6)
 
 def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
     points = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
-    return [data[a:b] for a, b in zip(points, points[1:], strict=False)]
+    return [data[a:b] for a, b in pairwise(points)]
 
 
 def read(chunks: list[bytes]) -> tuple[bytes, bytes, DotReader]:
