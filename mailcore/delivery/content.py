@@ -11,7 +11,7 @@ from mailcore.mime import headers
 from mailcore.store.queue import Claimed
 from mailcore.wire.smtp.data import dot_stuff
 
-_BCC = re.compile(rb"^(?:resent-)?bcc[ \t]*+:[^\n]*+(?:\n[ \t][^\n]*+)*+\n?", re.M | re.I)
+_BCC = re.compile(rb"^(?:resent-)?bcc[ \t]*+:[^\n]*+(?:\n[ \t][^\n]*+)*\n?", re.M | re.I)
 _NEWLINE = re.compile(rb"\r\n|\r|\n")
 
 
