@@ -45,6 +45,7 @@ class Session:
 
     __slots__ = (
         "_unsubscribe",
+        "append_to",
         "connection",
         "enabled",
         "errors",
@@ -71,6 +72,8 @@ class Session:
         self.failures = 0
         self.errors = 0
         self.tag = ""
+        self.append_to = ("", 0)
+        """The tag of an APPEND that has been checked before its literal came, and its mailbox."""
         self.upload: Upload | None = None
         self._unsubscribe: Callable[[], None] | None = None
 
@@ -180,7 +183,9 @@ class Session:
         """Decide about a message that the client wants to send."""
         framer = self.connection.framer
         try:
-            await append.check(self, parse.parse_append_head(offer.pieces, utf8=self.utf8), offer.size)
+            head = parse.parse_append_head(offer.pieces, utf8=self.utf8)
+            if offer.sync:
+                await append.check(self, offer.tag, head, offer.size)
         except (Refused, MailError, ImapSyntaxError) as error:
             refused = errors.refusal(error)
             code = refused.code.decode() if isinstance(refused.code, bytes) else refused.code
@@ -205,6 +210,7 @@ class Session:
                     self.connection.framer.refuse("There is no room for the message now", code="UNAVAILABLE")
 
     def _forget_upload(self) -> None:
+        self.append_to = ("", 0)
         if self.upload is not None:
             self.upload.close()
             self.upload = None

@@ -27,14 +27,13 @@ _BITS = {name.lower(): bit for name, bit in SYSTEM_FLAGS.items()}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-async def check(session: Session, args: AppendArgs, size: int) -> None:
-    """Refuse a message before its octets come. Raises Refused or MailError."""
+async def check(session: Session, tag: str, args: AppendArgs, size: int) -> None:
+    """Refuse a message that the client has announced and not yet sent. Raises Refused or MailError."""
     if session.identity is None:
         raise no("Log in first")
-    split_flags(args.messages[-1].flags)
     _check_kind(args.messages[-1])
     async with db.read() as tx:
-        await _target(tx, session, args.mailbox)
+        session.append_to = (tag, await _target(tx, session, args.mailbox))
         if not (await quota.get(tx, session.account_id)).allows(size):
             raise MailError(Code.OVER_QUOTA, "the mailbox is full")
 
@@ -45,8 +44,10 @@ async def append(session: Session, command: Command) -> Done:
     args = cast(AppendArgs, command.args)
     for message in args.messages:
         _check_kind(message)
-    async with db.read() as tx:
-        mailbox_id = (await _target(tx, session, args.mailbox)).id
+    checked_tag, mailbox_id = session.append_to
+    if checked_tag != command.tag:
+        async with db.read() as tx:
+            mailbox_id = await _target(tx, session, args.mailbox)
     server = session.server
     total = sum(_size(message) for message in args.messages)
     if total > 2 * server.message_size:
@@ -74,9 +75,9 @@ def split_flags(flags: Sequence[str]) -> tuple[int, tuple[str, ...]]:
     return bits, tuple(keywords)
 
 
-async def _target(tx: db.Tx, session: Session, name: str) -> mailboxes.Mailbox:
+async def _target(tx: db.Tx, session: Session, name: str) -> int:
     try:
-        return await mailboxes.by_name(tx, session.account_id, name)
+        return (await mailboxes.by_name(tx, session.account_id, name)).id
     except MailError as error:
         if error.code is Code.NOT_FOUND:
             raise no("There is no such mailbox", "TRYCREATE") from None
