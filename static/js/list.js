@@ -41,7 +41,7 @@ export function openList(route) {
 export function ensure(first, last) {
   list.visible = [first, last];
   if (list.error) return; // until somebody asks for another try
-  const end = list.total === null ? last : Math.min(last, list.total - 1);
+  const end = list.total === null ? last : Math.max(0, Math.min(last, list.total - 1)); // an empty list has a first window too
   for (let number = Math.floor(Math.max(0, first) / WINDOW); number * WINDOW <= end; number += 1) {
     const start = number * WINDOW;
     const upTo = Math.min(start + WINDOW, list.total ?? start + WINDOW);

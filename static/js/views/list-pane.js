@@ -41,9 +41,19 @@ function attach(element) {
   }
 }
 
-list.onShift = (rows) => {
-  if (scroller) requestAnimationFrame(() => { scroller.scrollTop += rows * rowHeight; });
-};
+let shift = 0; // rows that the list has moved by above the view
+
+list.onShift = (rows) => { shift += rows; };
+
+/** Follow rows that were pushed away, before it is decided which ones are in view. */
+function follow(total) {
+  const space = scroller?.querySelector(".rows-space");
+  if (space) {
+    space.style.blockSize = `${total * rowHeight}px`;
+    if (shift) scroller.scrollTop += shift * rowHeight;
+  }
+  shift = 0;
+}
 
 function range() {
   const top = scroller?.scrollTop ?? 0;
@@ -173,15 +183,15 @@ export function listPane() {
     if (scroller) scroller.scrollTop = 0;
   }
   const total = list.total ?? 0;
+  follow(total);
   const body = list.error && total === 0 ? errorView() : list.total === 0 ? emptyView() : html`
     <ul role="list" class="rows" aria-label="Messages">
-      <li class="rows-space" aria-hidden="true" data-height=${total * rowHeight}></li>
+      <li class="rows-space" aria-hidden="true"></li>
       ${rows()}
     </ul>`;
   queueMicrotask(() => {
     attach(document.querySelector(".list-scroll"));
-    const space = scroller?.querySelector(".rows-space");
-    if (space) space.style.blockSize = `${space.dataset.height}px`;
+    follow(total);
   });
   return html`
     <section class="list-pane" aria-label="Message list" id="list">
