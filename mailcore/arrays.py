@@ -46,7 +46,9 @@ class Int8s(Array):
     element = 20
 
     @staticmethod
-    def encode(values: Sequence[int]) -> bytes:
+    def encode(values: Sequence[int | None]) -> bytes:
+        if None in values:
+            return _join([None if value is None else value.to_bytes(8, signed=True) for value in values])
         return struct.pack("!" + "iq" * len(values), *[part for value in values for part in (8, value)])
 
 

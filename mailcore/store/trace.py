@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from mailcore.arrays import Int8s, Texts, Timestamps
 from mailcore.db import Tx, sql
 
 # Crockford's base 32 in lower case: sorts like the number, has no letters that are mistaken for digits.
@@ -17,6 +18,8 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _TIME_CHARS = 9  # milliseconds, enough until the year 3084
 _RANDOM_CHARS = 6
 ID_LENGTH = _TIME_CHARS + _RANDOM_CHARS
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 # Words longer than this are cut: a trace is read by people, and a hostile remote may answer with a book.
 MAX_TEXT = 1000
@@ -97,15 +100,15 @@ async def add(tx: Tx, events: Sequence[Event]) -> None:
     await tx.execute(
         ADD,
         (
-            [event.at for event in events],
-            [event.trace_id for event in events],
-            [event.step for event in events],
-            [event.account_id for event in events],
-            [event.outbound_id for event in events],
-            [_address(event.sender) for event in events],
-            [_address(event.recipient) for event in events],
-            [_message_id(event.message_id) for event in events],
-            [_json(event.detail) for event in events],
+            Timestamps([event.at for event in events]),
+            Texts([event.trace_id for event in events]),
+            Texts([event.step for event in events]),
+            Int8s([event.account_id for event in events]),
+            Int8s([event.outbound_id for event in events]),
+            Texts([_address(event.sender) for event in events]),
+            Texts([_address(event.recipient) for event in events]),
+            Texts([_message_id(event.message_id) for event in events]),
+            Texts([_json(event.detail) for event in events]),
         ),
     )
 
@@ -142,11 +145,13 @@ def _message_id(text: str | None) -> str | None:
 
 def _clean(text: str) -> str:
     """Postgres keeps no NUL, and UTF-8 has no lone surrogates."""
+    if text.isascii() and "\0" not in text:
+        return text
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
 def _json(detail: Mapping[str, Any]) -> str:
-    return json.dumps(_plain(detail), ensure_ascii=False, separators=(",", ":"))
+    return _encode(_plain(detail))
 
 
 def _plain(value: Any) -> Any:
