@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
+import threading
 import uuid
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
@@ -43,6 +45,16 @@ ModseqQuery = Callable[[list[int]], Awaitable[dict[int, int]]]
 _listeners: dict[int, set[Listener]] = {}
 _queue_listeners: set[Callable[[tuple[int, ...]], None]] = set()
 _process = uuid.uuid4().hex[:12]
+
+
+def _forked() -> None:
+    """A forked process is another one: it must not take its parent's hints for its own."""
+    global _process
+    _process = uuid.uuid4().hex[:12]
+
+
+os.register_at_fork(after_in_child=_forked)
+
 _hub: _Hub | None = None
 _sync_redis: tuple[str, redis.Redis] | None = None
 _sync_url: Callable[[], str] | None = None
@@ -85,6 +97,9 @@ def use_redis(url: Callable[[], str]) -> None:
 
 def publish(changes: Iterable[Change]) -> None:
     """Hand committed changes to every listener; called by the transaction runners of mailcore.db alone."""
+    if _hub is not None and threading.get_ident() != _hub.thread:  # a Django view in the async process
+        _hub.loop.call_soon_threadsafe(publish, tuple(changes))
+        return
     by_account: dict[int, list[Change]] = {}
     queued = []
     for change in changes:
@@ -157,6 +172,8 @@ class _Hub:
     def __init__(self, url: str, modseqs: ModseqQuery) -> None:
         self._redis = redis.asyncio.Redis.from_url(url, socket_connect_timeout=2)
         self._modseqs = modseqs
+        self.loop = asyncio.get_running_loop()
+        self.thread = threading.get_ident()
         self._wanted: set[int] = set()
         self._moved = asyncio.Event()
         self._outbox: dict[int, list[Change]] = {}
@@ -183,9 +200,11 @@ class _Hub:
         self._outbox_filled.set()
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        left = set(self._tasks)
+        while left:  # redis-py takes a cancellation for a timeout while it connects, so once is not always enough
+            for task in left:
+                task.cancel()
+            _, left = await asyncio.wait(left, timeout=0.2)
         with suppress(Exception):
             await self._redis.aclose()
 
