@@ -151,7 +151,12 @@ def _clean(text: str) -> str:
 
 
 def _json(detail: Mapping[str, Any]) -> str:
-    return _encode(_plain(detail))
+    try:
+        text = _encode(detail)
+    except (TypeError, ValueError):
+        return _encode(_plain(detail))
+    # Nearly always there is nothing to cut or to clean.
+    return text if len(text) <= MAX_TEXT and text.isascii() and "\\u0000" not in text else _encode(_plain(detail))
 
 
 def _plain(value: Any) -> Any:
