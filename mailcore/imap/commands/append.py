@@ -45,7 +45,9 @@ async def append(session: Session, command: Command) -> Done:
     for message in args.messages:
         _check_kind(message)
     checked_tag, mailbox_id = session.append_to
-    if checked_tag != command.tag:
+    if args.mailbox == mailboxes.INBOX:
+        mailbox_id = 0  # always there: nothing to look up
+    elif checked_tag != command.tag:
         async with db.read() as tx:
             mailbox_id = await _target(tx, session, args.mailbox)
     server = session.server
