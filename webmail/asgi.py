@@ -33,6 +33,7 @@ from mailcore.errors import MailError
 from mailcore.jmap import app as jmap
 from mailcore.store import changes
 from mailcore.store.ingest import Ingest
+from webmail import static_files
 from webmail.views import message_body
 
 _ingest = Ingest()
@@ -66,6 +67,7 @@ MOUNTS: tuple[tuple[str, App], ...] = (
     ("/healthz", _healthz),
     ("/readyz", _readyz),
     ("/jmap", _jmap),
+    ("/static", static_files.mount),
     ("/mail/body", message_body.mount),
     ("/.well-known/jmap", _jmap),
 )

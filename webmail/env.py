@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
+
+import django
 
 from mailcore.conf import Conf, ConfigError
 
@@ -66,3 +70,14 @@ def installation_key(conf: Conf) -> str:
     finally:
         draft.unlink(missing_ok=True)
     return key
+
+
+def static_url(root: Path, debug: bool) -> str:
+    """Where scripts and styles are: below a digest of them all, so that browsers may keep them until they change."""
+    if debug:
+        return "/static/"
+    digest = hashlib.sha256(django.__version__.encode())  # its admin has files of its own
+    for path in sorted(path for path in root.rglob("*") if path.is_file()):
+        digest.update(f"{path.relative_to(root)}\0{path.stat().st_size}\0".encode())
+        digest.update(path.read_bytes())
+    return f"/static/v-{digest.hexdigest()[:12]}/"

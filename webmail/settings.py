@@ -101,7 +101,7 @@ SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 
-STATIC_URL = "/static/"
+STATIC_URL = env.static_url(BASE_DIR / "static", DEBUG)
 STATICFILES_DIRS = [BASE_DIR / "static"]
 STATIC_ROOT = None  # nothing is collected: whitenoise serves what the finders find
 WHITENOISE_USE_FINDERS = True

@@ -17,7 +17,8 @@ PIXEL = bytes.fromhex(
     "0000000049454e44ae426082"
 )
 NEWSLETTER = """<html><head><style>h1{color:#4a2c1a} @import url(https://track.test/a.css);</style></head>
-<body bgcolor="#f4efe6"><h1>Seven things</h1><img src="https://track.test/hero.png" width="300" height="100" alt="A lighthouse">
+<body bgcolor="#f4efe6"><h1>Seven things</h1>
+<img src="https://track.test/hero.png" width="300" height="100" alt="A lighthouse">
 <img src="cid:logo@x" width="20" height="20" alt="Logo"><p>Read <a href="https://example.test/more">more</a></p>
 <script>document.title = 'hacked'</script></body></html>"""
 

@@ -236,7 +236,8 @@ def test_inline_images_come_from_the_mail_or_not_at_all() -> None:
 
 def test_ordinary_mail_keeps_its_looks() -> None:
     html = (
-        '<table width="600" bgcolor="#f4efe6" cellpadding="0" align="center"><tr><td valign="top" style="padding:10px 20px;'
+        '<table width="600" bgcolor="#f4efe6" cellpadding="0" align="center"><tr><td valign="top" '
+        'style="padding:10px 20px;'
         "font-family:'Open Sans',Arial,sans-serif;color:rgb(51,51,51)\">"
         "<h1>Hello</h1><p>A <b>bold</b> <i>word</i></p>"
         '<ul><li>one</li></ul><blockquote type="cite">quoted</blockquote></td></tr></table>'
