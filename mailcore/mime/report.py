@@ -33,7 +33,7 @@ class Fate:
     status: str
     reason: str
     diagnostic: str | None = None
-    remote: str | None = None  # name of the server that spoke last
+    remote: str | None = None  # the server that spoke last: name, address, or `name [address]`
     orcpt: str | None = None
     at: datetime | None = None
     retry_until: datetime | None = None
@@ -180,7 +180,7 @@ def _status_part(report: Report) -> bytes:
             block.insert(0, f"Original-Recipient: {_plain(original_kind, utf8)}; {_plain(address, utf8)}")
         block.append(f"Status: {fate.status}")
         if fate.remote:
-            block.append(f"Remote-MTA: dns; {_plain(fate.remote, utf8)}")
+            block.append(f"Remote-MTA: dns; {_plain(_mta_name(fate.remote), utf8)}")
         if fate.diagnostic:
             block.append(_folded(f"Diagnostic-Code: smtp; {_plain(fate.diagnostic, utf8)}"))
         elif fate.reason:
@@ -194,6 +194,14 @@ def _status_part(report: Report) -> bytes:
     text = "".join("\r\n".join(block) + "\r\n\r\n" for block in blocks)
     encoding = "" if text.isascii() else "Content-Transfer-Encoding: 8bit\r\n"
     return f"Content-Type: message/{kind}\r\n{encoding}\r\n{text}".encode()
+
+
+def _mta_name(remote: str) -> str:
+    """A name, or an address literal (RFC 3464 §2.1.2)."""
+    name = remote.partition(" ")[0]
+    if ":" in name:
+        return f"[IPv6:{name}]"
+    return f"[{name}]" if name.replace(".", "").isdecimal() else name
 
 
 def _original_part(report: Report, header: bytes) -> bytes:

@@ -69,7 +69,7 @@ async def test_a_refusal_comes_back_with_the_servers_words_and_the_message(far: 
     assert fate["Final-Recipient"] == f"rfc822; {BOB}"
     assert fate["Original-Recipient"] == "rfc822; robert@far.example"
     assert (fate["Action"], fate["Status"]) == ("failed", "5.1.1")
-    assert fate["Remote-MTA"] == "dns; mx.far.example [127.0.0.1]"
+    assert fate["Remote-MTA"] == "dns; mx.far.example"
     assert fate["Diagnostic-Code"] == "smtp; 550 5.1.1 <bob@far.example>: no such user here"
     assert "check the spelling" in notice.words and "no such user here" in notice.words
     assert notice.original.get_content_type() == "message/rfc822"
