@@ -157,6 +157,11 @@ class Courier:
             await self._converse(job, claims[0], blobs, force)
         except Undeliverable as error:
             job.give_up(error.outcome)
+        except asyncio.CancelledError:
+            # Said now, rather than left to the lease: a worker that is stopped did not die of this message.
+            job.give_up(Outcome(Verdict.LATER, Stage.CONNECT, "4.3.2", "this server was stopped during the delivery"))
+            await self._context.recorder.record(job.settled)
+            raise
         except Exception as error:
             # What is settled stays settled: a recipient who has it must not get it again.
             log.exception("delivery of %s broke off", claims[0].trace_id)

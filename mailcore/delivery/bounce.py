@@ -53,11 +53,13 @@ def is_wanted(claim: Claimed, action: Action) -> bool:
 
 async def tell(tx: Tx, conf: Conf, notices: Sequence[Notice]) -> None:
     """Write and deliver the notices that are wanted: one for each message and kind."""
-    groups: dict[tuple[int, Action], list[Notice]] = {}
+    groups: dict[tuple[int, int, Action], list[Notice]] = {}
     for notice in notices:
-        if is_wanted(notice.claim, notice.action):
-            groups.setdefault((notice.claim.outbound_id, notice.action), []).append(notice)
-    for (_, action), group in sorted(groups.items(), key=lambda item: item[0]):
+        claim = notice.claim
+        if is_wanted(claim, notice.action):
+            # Accounts in ascending order, as everybody locks them.
+            groups.setdefault((claim.account_id or 0, claim.outbound_id, notice.action), []).append(notice)
+    for (_, _, action), group in sorted(groups.items(), key=lambda item: item[0]):
         await _tell_one(tx, conf, action, group)
 
 

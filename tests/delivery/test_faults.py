@@ -4,6 +4,7 @@ nothing."""
 from __future__ import annotations
 
 import asyncio
+import random
 import signal
 import subprocess
 import sys
@@ -242,3 +243,66 @@ async def test_when_a_worker_is_killed_in_mid_delivery_another_one_delivers_afte
     await far.deliver()
     assert await far.states() == {BOB: "delivered"}
     assert len(sink.mails) == 1
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_through_servers_that_fail_at_random_each_recipient_has_one_fate_and_it_is_true(
+    far: World, seed: int
+) -> None:
+    dice = random.Random(seed)
+    sinks = [await far.sink(f"127.0.0.{n}") for n in (1, 2)]
+    far.names.zone.clear()
+    far.names.host("far.example", (10, "a.far.example", "127.0.0.1"), (20, "b.far.example", "127.0.0.2"))
+
+    def script(verb: str, line: str) -> str | None:
+        if verb == "RCPT" and "doomed" in line:
+            return "550 5.1.1 no such user"
+        if verb == "QUIT" or dice.random() > 0.06:
+            return None
+        choices = [DROP, "421 4.3.2 busy", "451 4.3.0 not now"]
+        return dice.choice([*choices, "TAKE AND DROP"] if verb == "CONTENT" else choices)
+
+    for sink in sinks:
+        sink.script = script
+    everybody = []
+    for n in range(40):
+        to = [f"r{n}-{i}{'-doomed' if dice.random() < 0.1 else ''}@far.example" for i in range(dice.randint(1, 4))]
+        everybody += to
+        await far.submit(*to)
+    for _ in range(40):
+        await far.start()
+        await far.deliver()
+        if "queued" not in (await far.states()).values():
+            break
+        await far.later(3600 * 4)
+    states = await far.states()
+    assert set(states) == set(everybody)
+    got: dict[str, int] = {}
+    for address in (address for sink in sinks for mail in sink.mails for address in mail.recipients):
+        got[address] = got.get(address, 0) + 1
+    told = b"".join(await far.inbox())
+    for address, state in states.items():
+        assert state == ("failed" if "doomed" in address else "delivered"), address
+        assert (got.get(address, 0) >= 1) == (state == "delivered"), address
+        assert (f"Final-Recipient: rfc822; {address}\r\nAction: failed".encode() in told) == (state == "failed")
+    assert max(got.values()) <= 3, "a copy more for each answer that was lost, and no other"
+
+
+async def test_a_server_that_hangs_does_not_hold_up_the_others(far: World) -> None:
+    stuck, sink = await far.sink("127.0.0.1"), await far.sink("127.0.0.2")
+    stuck.refuse(("MAIL", "", HANG))
+    for n in range(20):
+        far.names.host(f"d{n}.example", (10, f"mx.d{n}.example", "127.0.0.2"))
+        await far.submit(f"x@d{n}.example")
+    await far.submit()
+    far.timeouts = replace(QUICK, mail=30.0)
+    engine = await far.start()
+    await engine.sweep()
+    async with asyncio.timeout(15):
+        while len(sink.mails) < 20:
+            await asyncio.sleep(0.02)
+    assert engine.at_work >= 1
+    await engine.stop(grace=0.1)
+    far.engine = None
+    row = (await far.rows())[BOB]
+    assert (row["state"], row["lease"], row["unreported"]) == ("queued", None, 0), "a stopped worker says so"
