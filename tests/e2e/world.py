@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import redis
 from imapclient import IMAPClient
 
 from tests import postfix
@@ -154,8 +155,9 @@ class World:
         url = json.loads((self.made.data / "embedded.json").read_text())["database_url"]
         return psycopg.connect(url, autocommit=True)
 
-    def embedded_redis(self) -> str:
-        return str(json.loads((self.made.data / "embedded.json").read_text())["redis_url"])
+    def valkey(self) -> redis.Redis:
+        """A connection of our own to the installation's Valkey."""
+        return redis.Redis.from_url(json.loads((self.made.data / "embedded.json").read_text())["redis_url"])
 
 
 def trace_id(transcript: bytes) -> str:
@@ -220,8 +222,9 @@ def _far(folder: Path, port: int, home_port: int) -> Postfix:
         "virtual_minimum_uid": 1,
         "virtual_uid_maps": f"static:{owner.pw_uid}",
         "virtual_gid_maps": f"static:{owner.pw_gid}",
+        "smtpd_tls_received_header": "yes",
         # Slow's mail is held up at RCPT, so that there is time to break something in mid-delivery.
-        "smtpd_recipient_restrictions": f"check_recipient_access inline:{{ {{{SLOW} = sleep 2}} }} permit",
+        "smtpd_recipient_restrictions": f"check_recipient_access inline:{{ {{{SLOW} = sleep 3}} }} permit",
         "transport_maps": f"inline:{{ {{{HOME} = smtp:[127.0.0.1]:{home_port}}} }}",
         "smtp_tls_security_level": "may",
         "smtp_dns_support_level": "disabled",
