@@ -23,7 +23,8 @@ function rows() {
 function step(by) {
   if (thread.id && openNeighbour(by)) return;
   if (thread.id) return;
-  const at = state.cursor ? list.ids.indexOf(state.cursor) : -1;
+  const focused = document.activeElement?.closest?.(".row")?.dataset.id;
+  const at = list.ids.indexOf(focused ?? state.cursor ?? "");
   const to = Math.min(Math.max(0, at + by), (list.total ?? 1) - 1);
   if (!list.ids[to]) return;
   state.cursor = list.ids[to];
