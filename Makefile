@@ -33,7 +33,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/djlint --quiet --check --lint templates
 	MAILSTEAD_SECRET_KEY=check $(BIN)/mypy
-	MAILSTEAD_SECRET_KEY=check $(BIN)/python manage.py makemigrations --check --dry-run
+	MAILSTEAD_SECRET_KEY=check $(BIN)/python -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
