@@ -268,6 +268,8 @@ class Connection(asyncio.Protocol):
         self.flush()
         if self._drained is not None:
             await self._drained
+        elif not self.stranger and self.why is None:
+            self.deadline = self._loop.time() + self.server.limits.idle
         if self.closed:
             raise ConnectionResetError("the client has left")
 

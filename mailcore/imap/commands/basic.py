@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from mailcore.imap.registry import ANY, LOGGED_IN, SELECTED, Done, State, command
 from mailcore.imap.session import Session
 from mailcore.wire.imap import response
-from mailcore.wire.imap.commands import Command, IdArgs
+from mailcore.wire.imap.commands import Command
 
 
 @command("CAPABILITY", state=ANY)
@@ -41,7 +39,6 @@ async def logout(session: Session, command: Command) -> Done:
 @command("ID", state=ANY)
 async def identify(session: Session, command: Command) -> Done:
     """Tell each other which program this is (RFC 2971); what the client says is kept for nobody."""
-    _ = cast(IdArgs, command.args)
     session.send(response.id_line({"name": "Mailstead"}))
     return Done("ID completed")
 
