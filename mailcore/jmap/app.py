@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from urllib.parse import unquote
 
 from mailcore.conf import Conf
 from mailcore.errors import Code, MailError
@@ -63,7 +62,7 @@ async def _route(request: Request, services: Services, receive: Receive, send: S
     caller = await auth.authenticate(request)
     match path.rstrip("/").split("/")[1:]:
         case [".well-known", "jmap"] | ["jmap", "session"]:
-            _require(request, "GET", "HEAD")
+            _require(request, "GET")
             await respond_json(send, await session.session(request, caller))
         case ["jmap"]:
             _require(request, "POST")
@@ -76,7 +75,7 @@ async def _route(request: Request, services: Services, receive: Receive, send: S
             await blobs.upload(request, caller, account, send)
         case ["jmap", "download", account, blob_id, *name]:
             _require(request, "GET", "HEAD")
-            await blobs.download(request, caller, account, blob_id, "/".join(map(unquote, name)), send)
+            await blobs.download(request, caller, account, blob_id, "/".join(name), send)
         case _:
             raise Problem(404, "about:blank", "there is nothing here")
 
@@ -91,8 +90,8 @@ async def _call(request: Request, services: Services, caller: Caller, send: Send
     kind = request.header(b"content-type").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise request_problem("notJSON", "the content type must be application/json")
-    with REQUESTS.taken(caller.account_id):
-        body = await request.body(limits.MAX_SIZE_REQUEST, "maxSizeRequest")
+    async with REQUESTS.awaited(caller.account_id):
+        body = await request.body(limits.MAX_SIZE_REQUEST, "maxSizeRequest", limits.REQUEST_SECONDS)
         await respond_json(send, await engine.run(engine.parse(body), Context(caller, services)))
 
 

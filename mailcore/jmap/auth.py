@@ -6,11 +6,12 @@ which no other site's page can add (a form cannot, and CORS is never granted).
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from django.conf import settings
@@ -19,6 +20,7 @@ from accounts import sessions
 from mailcore import db
 from mailcore.auth.login import login
 from mailcore.errors import Code, MailError
+from mailcore.jmap import limits
 from mailcore.jmap.errors import Problem, limit_problem
 from mailcore.jmap.http import Request
 
@@ -90,23 +92,65 @@ def _refused(error: MailError) -> Problem:
 
 
 class Slots:
-    """How many things of a kind an account does at once."""
+    """How many things of a kind an account does at once; one per event loop."""
 
     def __init__(self, limit: int, name: str, status: int = 400) -> None:
         self._limit = limit
         self._name = name
         self._status = status
         self._taken: Counter[int] = Counter()
+        self._waiting: dict[int, deque[asyncio.Future[None]]] = {}
 
     @contextmanager
     def taken(self, account_id: int) -> Iterator[None]:
         """Hold a slot; raises Problem when all are taken."""
         if self._taken[account_id] >= self._limit:
-            raise limit_problem(self._name, f"at most {self._limit} at once", self._status)
+            raise self._problem()
         self._taken[account_id] += 1
         try:
             yield
         finally:
-            self._taken[account_id] -= 1
-            if not self._taken[account_id]:
-                del self._taken[account_id]
+            self._leave(account_id)
+
+    @asynccontextmanager
+    async def awaited(self, account_id: int) -> AsyncIterator[None]:
+        """Hold a slot, waiting a little for it; as many again as there are slots may wait, the others get a Problem."""
+        if self._taken[account_id] < self._limit:
+            self._taken[account_id] += 1
+        else:
+            queue = self._waiting.setdefault(account_id, deque())
+            if len(queue) >= self._limit:
+                raise self._problem()
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            queue.append(turn)
+            try:
+                async with asyncio.timeout(limits.PATIENCE):
+                    await turn
+            except BaseException as error:
+                if turn.done() and not turn.cancelled():
+                    self._leave(account_id)  # the slot was ours already
+                elif turn in queue:
+                    queue.remove(turn)
+                if isinstance(error, TimeoutError):
+                    raise self._problem() from None
+                raise
+        try:
+            yield
+        finally:
+            self._leave(account_id)
+
+    def _problem(self) -> Problem:
+        return limit_problem(self._name, f"at most {self._limit} at once", self._status)
+
+    def _leave(self, account_id: int) -> None:
+        """Hand the slot on, or give it back."""
+        queue = self._waiting.get(account_id)
+        while queue:
+            turn = queue.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._waiting.pop(account_id, None)
+        self._taken[account_id] -= 1
+        if self._taken[account_id] <= 0:
+            del self._taken[account_id]

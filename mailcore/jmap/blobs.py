@@ -97,7 +97,7 @@ async def upload(request: Request, caller: Caller, account: str, send: Send) -> 
     """POST /jmap/upload/{accountId}/: keep the body; a message that uses it must be written within a day."""
     _own(caller, account)
     with UPLOADS.taken(caller.account_id):
-        body = await request.body(limits.MAX_SIZE_UPLOAD, "maxSizeUpload")
+        body = await request.body(limits.MAX_SIZE_UPLOAD, "maxSizeUpload", limits.UPLOAD_SECONDS)
         if len(body) > INLINE_OCTETS:
             digest = await asyncio.to_thread(lambda: hashlib.sha256(body).digest())
         else:

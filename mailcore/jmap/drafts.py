@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from accounts.addresses import domain_name
+from accounts.errors import AddressError
 from mailcore.jmap import headers, limits, values
 from mailcore.jmap.errors import MethodError, SetError, invalid
 from mailcore.mime import compose
@@ -134,8 +136,19 @@ def people(value: Any, prop: str) -> list[Addr]:
         name = item.get("name")
         if name is not None and not isinstance(name, str):
             raise invalid(f"{prop}: a name is a string", prop)
-        found.append(Addr(name, item["email"]))
+        found.append(Addr(name, _sendable(item["email"])))
     return found
+
+
+def _sendable(email: str) -> str:
+    """An internationalised domain as A-labels, so that no relay need know SMTPUTF8 for its sake alone."""
+    local, _, domain = email.rpartition("@")
+    if not local.isascii() or domain.isascii():
+        return email
+    try:
+        return f"{local}@{domain_name(domain.strip())}"
+    except AddressError:
+        return email
 
 
 def _groups(value: Any, prop: str) -> list[tuple[str | None, list[Addr]]]:
@@ -268,7 +281,7 @@ def _part(given: Any, prop: str, reader: _Reader, depth: int, disposition: str |
     """One part; `disposition` is what it has when it says nothing of it."""
     if not isinstance(given, dict) or depth > MAX_DEPTH:
         raise invalid(f"{prop} must be made of parts", prop)
-    extra = []
+    extra: list[tuple[str, bytes]] = []
     for name in given:
         if name.startswith("header:"):
             field_name, rendered = _header_property(name, given[name])

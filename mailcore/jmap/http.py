@@ -3,6 +3,7 @@ answer."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
@@ -66,11 +67,18 @@ class Request:
         octets = bytes(self.scope.get("query_string", b""))[:8192]
         return dict(parse_qsl(octets.decode("latin-1"), keep_blank_values=True, max_num_fields=20))
 
-    async def body(self, limit: int, limit_name: str) -> bytes:
-        """The whole body; raises Problem when it has more than `limit` octets, Gone when it never ends."""
+    async def body(self, limit: int, limit_name: str, seconds: float) -> bytes:
+        """The whole body; raises Problem for more than `limit` octets and when it takes too long, Gone."""
         announced = self.headers.get(b"content-length", b"0")
         if announced.isdigit() and int(announced) > limit:
             raise limit_problem(limit_name, f"at most {limit} octets are accepted", 413)
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._read(limit, limit_name)
+        except TimeoutError:
+            raise Problem(408, "about:blank", "the request took too long to arrive") from None
+
+    async def _read(self, limit: int, limit_name: str) -> bytes:
         pieces: list[bytes] = []
         size = 0
         while True:

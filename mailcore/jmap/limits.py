@@ -12,6 +12,10 @@ MAX_CALLS: Final = 32
 MAX_OBJECTS_IN_GET: Final = 5_000
 MAX_OBJECTS_IN_SET: Final = 1_000
 
+PATIENCE: Final = 10.0  # seconds that a request waits for one of its account's to end
+REQUEST_SECONDS: Final = 60.0  # until the body of a request is there
+UPLOAD_SECONDS: Final = 1800.0
+
 MAX_MAILBOXES_PER_EMAIL: Final = 100
 MAX_ATTACHMENTS: Final = 50_000_000  # octets of all attachments of one email, before encoding
 MAX_MAILBOX_NAME: Final = 255  # octets
@@ -24,6 +28,7 @@ DEFAULT_CHANGES: Final = 1_000
 
 MAX_BODY_VALUE: Final = 5_000_000  # octets of one body value
 MAX_BODY_OCTETS: Final = 64_000_000  # encoded octets of bodies and headers read for one Email/get
+MAX_HEADER: Final = 256 * 1024  # octets of a message's header that are looked at
 MAX_HEADERS: Final = 2_000  # fields of one email that are rendered one by one
 MAX_FILTER_DEPTH: Final = 20
 

@@ -33,7 +33,7 @@ class _Stream:
 
     def heard(self, happened: tuple[Change, ...]) -> None:
         """A listener of wake: nothing but notes, whatever the reader does."""
-        self.state = max((change.modseq for change in happened), default=self.state)
+        self.state = max([self.state, *(change.modseq for change in happened)])
         self.delivered = self.delivered or any(change.kind == "mail" for change in happened)
         self.unknown = self.unknown or not happened
         self.stirred.set()

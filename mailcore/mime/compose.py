@@ -19,7 +19,7 @@ from mailcore.mime.types import Addr
 LINE = 76  # where lines are folded
 MAX_LINE = 998  # RFC 5322 §2.1.1
 
-_ATOM = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~-"
+_ATOM = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-"
 _PLAIN_PHRASE = re.compile(rf"[{_ATOM}]+(?: [{_ATOM}]+)*")
 _ADDRESS = re.compile(
     rf"(?:[{_ATOM}\u0080-\U0010ffff]+(?:\.[{_ATOM}\u0080-\U0010ffff]+)*|\"(?:[ !#-\[\]-~]|\\[ -~])*\")"

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from mailcore import db, mime
 from mailcore.jmap import bodies, headers, ids, limits, queries, values
@@ -55,7 +56,14 @@ class Question:
             wanted.append("preview")
         if "hasAttachment" in self.properties:
             wanted.append("has_attachment")
+        if self.header:
+            wanted.append("header_size")
         return tuple(wanted)
+
+    @property
+    def header(self) -> bool:
+        """Whether the message's header is needed beyond what the row knows of it."""
+        return bool(self.headers) or "headers" in self.properties
 
     @property
     def part_header(self) -> bool:
@@ -67,7 +75,7 @@ class Question:
 class Found:
     """An email's row, and what was read of its raw octets."""
 
-    row: dict[str, object]
+    row: dict[str, Any]
     parts: list[Part] = field(default_factory=list)
     fields: Fields = field(default_factory=list)
     part_fields: dict[int, Fields] = field(default_factory=dict)
@@ -122,7 +130,6 @@ async def get(context: Context, args: Json) -> Json:
         present = await queries.presences(tx, context.account_id, list(numbers))
         found = await _rows(tx, context.account_id, present, asked)
         octets = await _read(tx, context.account_id, found, asked) if found else 0
-    emails = {}
     if octets > INLINE_OCTETS:
         emails = await asyncio.to_thread(_render, found, present, asked)
     else:
@@ -143,7 +150,7 @@ async def _rows(tx: db.Tx, account_id: int, present: Iterable[int], asked: Quest
     found = {row[0]: Found(dict(zip(columns, row, strict=True))) for row in rows}
     if "parts" in columns:
         for one in found.values():
-            one.parts = mime.unpack_parts(bytes(one.row["parts"]))  # type: ignore[call-overload]  # a bytea column
+            one.parts = mime.unpack_parts(bytes(one.row["parts"]))
     return found
 
 
@@ -151,13 +158,13 @@ async def _read(tx: db.Tx, account_id: int, found: dict[int, Found], asked: Ques
     """Fill in headers and bodies from the raw messages, a slice for each; returns how many octets that were."""
     pieces: list[tuple[int, int, int]] = []
     takers: list[Callable[[bytes], None]] = []
-    if asked.headers or "headers" in asked.properties:
-        for number, block in (await fetch.header_blocks(tx, account_id, list(found))).items():
-            found[number].fields = headers.fields_of(block)
     for number, one in found.items():
+        if asked.header:
+            pieces.append((number, 0, min(int(one.row["header_size"]), limits.MAX_HEADER)))
+            takers.append(_header_taker(one))
         for row in _header_rows(one, asked):
             part = one.parts[row]
-            pieces.append((number, part.header_start, part.body_start - part.header_start))
+            pieces.append((number, part.header_start, min(part.body_start - part.header_start, limits.MAX_HEADER)))
             takers.append(_fields_taker(one, row))
         if "bodyValues" in asked.properties:
             for row in bodies.value_rows(one.parts, asked.fetch):
@@ -177,6 +184,13 @@ def _header_rows(one: Found, asked: Question) -> Iterable[int]:
     if not asked.part_header or not asked.properties & (BODY_LISTS | {"bodyStructure"}):
         return ()
     return bodies.outer_rows(one.parts)
+
+
+def _header_taker(one: Found) -> Callable[[bytes], None]:
+    def take(block: bytes) -> None:
+        one.fields = headers.fields_of(block)
+
+    return take
 
 
 def _fields_taker(one: Found, row: int) -> Callable[[bytes], None]:
@@ -203,7 +217,7 @@ def _email(number: int, one: Found, presence: Presence, asked: Question) -> Json
     if "blobId" in names:
         email["blobId"] = message_blob_id(number)
     if "threadId" in names:
-        email["threadId"] = ids.thread(row["thread_id"])  # type: ignore[arg-type]  # a bigint column
+        email["threadId"] = ids.thread(row["thread_id"])
     if "mailboxIds" in names:
         email["mailboxIds"] = {ids.mailbox(mailbox): True for mailbox in presence.mailboxes}
     if "keywords" in names:
@@ -211,9 +225,9 @@ def _email(number: int, one: Found, presence: Presence, asked: Question) -> Json
     if "size" in names:
         email["size"] = row["size"]
     if "receivedAt" in names:
-        email["receivedAt"] = values.utc(row["received_at"])  # type: ignore[arg-type]  # a timestamp column
+        email["receivedAt"] = values.utc(row["received_at"])
     if "summary" in row:
-        _summary(email, Summary.from_json(str(row["summary"])), names)
+        _summary(email, Summary.from_json(row["summary"]), names)
     for name, column in (("hasAttachment", "has_attachment"), ("preview", "preview")):
         if name in names:
             email[name] = row[column]

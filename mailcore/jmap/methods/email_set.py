@@ -68,6 +68,7 @@ async def store(context: Context, wanted: Mapping[str, tuple[Place, bytes]], out
         try:
             await _copy_to_others(context, place, result)
         except MailError as error:
+            await _take_back(context, result.message_id)
             outcome.not_created[creation_id] = of_object(error, "mailboxIds").body
             continue
         email_id = ids.email(result.message_id)
@@ -91,6 +92,14 @@ async def _copy_to_others(context: Context, place: Place, stored: Appended) -> N
         if number in present:
             change = placing.Change(mailboxes=frozenset(place.mailboxes))
             await placing.apply(tx, context.account_id, {number: change}, present)
+
+
+async def _take_back(context: Context, number: int) -> None:
+    """Remove an email that could not be put where it should be."""
+    async with db.transaction() as tx:
+        await locks.lock_account(tx, context.account_id)
+        present = await queries.presences(tx, context.account_id, [number])
+        await placing.destroy(tx, context.account_id, present.values())
 
 
 @method("Email/set", MAIL, "ifInState", "create", "update", "destroy")

@@ -99,14 +99,22 @@ async def _update(context: Context, given: str, patch: Json) -> None:
         wish = _wish(context, patch, everything, mailbox)
         if wish.name != mailbox.name:
             await mailboxes.rename(tx, account_id, mailbox.name, wish.name)
-            if mailbox.subscribed:
-                await mailboxes.unsubscribe(tx, account_id, mailbox.name)
-                await mailboxes.subscribe(tx, account_id, wish.name)
+            await _rename_subscriptions(tx, account_id, everything, mailbox.name, wish.name)
         if wish.role != role_of(mailbox):
             await mailboxes.set_special_use(tx, account_id, mailbox.id, USES.get(wish.role or ""))
         if wish.subscribed != mailbox.subscribed:
             change = mailboxes.subscribe if wish.subscribed else mailboxes.unsubscribe
             await change(tx, account_id, wish.name)
+
+
+async def _rename_subscriptions(
+    tx: db.Tx, account_id: int, everything: list[Mailbox], old: str, new: str
+) -> None:
+    """In JMAP it is the mailbox that is subscribed, so its subscription follows it, and those of all below it."""
+    for one in everything:
+        if one.subscribed and (one.name == old or one.name.startswith(old + SEPARATOR)):
+            await mailboxes.unsubscribe(tx, account_id, one.name)
+            await mailboxes.subscribe(tx, account_id, new + one.name[len(old) :])
 
 
 def _named(context: Context, given: str, everything: list[Mailbox]) -> Mailbox:

@@ -30,7 +30,7 @@ async def get(context: Context, args: Json) -> Json:
             wanted = [
                 submissions.submission_id(t) for t in await submissions.newest(tx, context.account_id, MAX_LISTED)
             ]
-        traces = {one: found for one in wanted if (found := submissions.trace_id_of(one))}
+        traces = {one: trace_id for one in wanted if (trace_id := submissions.trace_id_of(one))}
         found = await submissions.load(tx, context.account_id, list(traces.values()))
     rows = {one: found[trace_id].shown() for one, trace_id in traces.items() if trace_id in found}
     return {

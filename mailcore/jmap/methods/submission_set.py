@@ -6,7 +6,7 @@ from mailcore import db
 from mailcore.errors import MailError
 from mailcore.jmap import ids, submissions, values
 from mailcore.jmap.context import SUBMISSION, Context, Json, method
-from mailcore.jmap.errors import SetError, bad_arguments, invalid, of_object
+from mailcore.jmap.errors import MethodError, SetError, bad_arguments, invalid, of_object
 from mailcore.jmap.methods.common import Outcome, check_state, set_arguments
 from mailcore.jmap.methods.email_set import email_set
 from mailcore.jmap.submit import submit
@@ -52,8 +52,8 @@ async def submission_set(context: Context, args: Json) -> Json:
         new_state = await submissions.state(tx, context.account_id)
     for given_id in destroy:
         there = submissions.trace_id_of(given_id) in known
-        error = SetError("forbidden", "what was sent stays on record") if there else SetError("notFound")
-        outcome.not_destroyed[given_id] = error.body
+        refusal = SetError("forbidden", "what was sent stays on record") if there else SetError("notFound")
+        outcome.not_destroyed[given_id] = refusal.body
     context.wrote()
     await _afterwards(context, emails, on_update, on_destroy)
     return outcome.response(old_state, new_state)
@@ -81,10 +81,15 @@ async def _cancel(context: Context, given_id: str, patch: Json) -> int:
 async def _afterwards(
     context: Context, emails: dict[str, int], on_update: dict[str, Json], on_destroy: list[str]
 ) -> None:
-    """The implicit Email/set of what succeeded; its response follows ours."""
+    """The implicit Email/set of what succeeded; its response follows ours. It cannot undo that mail was sent, so
+    whatever goes wrong in it is said of its emails, never of the submissions."""
     update = {ids.email(emails[key]): patch for key, patch in on_update.items() if key in emails}
     destroy = [ids.email(emails[key]) for key in on_destroy if key in emails]
     if not update and not destroy:
         return
-    response = await email_set(context, {"update": update, "destroy": destroy})
+    try:
+        response = await email_set(context, {"update": update, "destroy": destroy})
+    except (MethodError, MailError) as error:
+        body = error.body if isinstance(error, MethodError) else of_object(error).body
+        response = {"notUpdated": dict.fromkeys(update, body), "notDestroyed": dict.fromkeys(destroy, body)}
     context.also.append(("Email/set", {"accountId": ids.account(context.account_id), **response}))

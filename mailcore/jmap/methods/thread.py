@@ -48,8 +48,9 @@ async def thread_changes(context: Context, args: Json) -> Json:
         thread_ids = sorted({row[0] for row in rows})
         alive = await queries.threads(tx, context.account_id, thread_ids)
         first = await fetch.messages(tx, context.account_id, [min(m) for m in alive.values()], ("id", "created_modseq"))
-    born = dict(first)
-    created, updated = [], []
+    born: dict[int, int] = dict(first)
+    created: list[str] = []
+    updated: list[str] = []
     for thread_id, members in alive.items():
         (created if born.get(min(members), 0) > since else updated).append(ids.thread(thread_id))
     return {
