@@ -76,7 +76,8 @@ class Connection(SMTP):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         peer = transport.get_extra_info("peername")
-        self.source = peer[0].partition("%")[0] if isinstance(peer, tuple) else "127.0.0.1"
+        # Without the zone, and an IPv4 client of an IPv6 listener as what it is.
+        self.source = peer[0].partition("%")[0].removeprefix("::ffff:") if isinstance(peer, tuple) else "127.0.0.1"
         self.note_tls(transport)
         super().connection_made(transport)
 

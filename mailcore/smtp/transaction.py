@@ -33,6 +33,8 @@ OK_RCPT = reply(250, "2.1.5", "Ok")
 GO_AHEAD = reply(354, "", "End data with <CR><LF>.<CR><LF>")
 OUT_OF_SEQUENCE = CommandError(503, "5.5.1", "Say MAIL and RCPT first")
 TOO_BIG = "The message is too big"
+# Octets of a BDAT without a transaction that are read to stay in sync; whoever sends more is let go.
+MAX_UNWANTED = 1 << 20
 
 FAULTS = {
     Fault.BARE_NEWLINE: reply(550, "5.6.0", "The message has a bare CR or LF: lines end in CRLF"),
@@ -148,8 +150,8 @@ async def bdat(session: Session, argument: bytes) -> None:
         current.chunks = Spool(session.server.spool, session.server.message_size)
     spool = current.chunks if usable and current is not None else None
     total = size + (spool.size if spool else 0)
-    if total > 2 * session.server.message_size:
-        session.leave(reply(552, "5.3.4", TOO_BIG))
+    if total > 2 * session.server.message_size or (spool is None and size > MAX_UNWANTED):
+        session.leave(reply(552, "5.3.4", TOO_BIG) if spool else OUT_OF_SEQUENCE.reply)
         return
     await _read_chunk(session, size, spool, current)
     if spool is None or current is None:

@@ -194,6 +194,11 @@ async def test_a_message_without_end_is_cut_off(village: Village, tmp_path: Path
 
 async def test_an_absurd_bdat_is_cut_off(village: Village, tmp_path: Path) -> None:
     async with running(tmp_path) as world, world.client() as client:
+        await client.expect("BDAT 99999999999999", "503 5.5.1")
+        assert await client.closed()
+    async with running(tmp_path) as world, world.client() as client:
+        await client.expect("MAIL FROM:<>", "250")
+        await client.expect("RCPT TO:<ann@example.org>", "250")
         await client.expect("BDAT 99999999999999", "552 5.3.4")
         assert await client.closed()
 
