@@ -22,31 +22,31 @@ async def begin(client: Client) -> None:
     await client.expect("DATA", "354")
 
 
-@pytest.mark.parametrize(
-    "end", [b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r.\r\n", b"\r\n.\r", b"\n.\r", b"\n\n.\n"], ids=repr
-)
-async def test_smtp_smuggling_cve_2023_51764(village: Village, tmp_path: Path, end: bytes) -> None:
+OTHER_ENDS = (b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r.\r\n", b"\r\n.\r", b"\n.\r", b"\n\n.\n")
+
+
+async def test_smtp_smuggling_cve_2023_51764(village: Village, tmp_path: Path) -> None:
     """A lone dot between other line ends does not end a message, and the message is not taken either."""
-    async with running(tmp_path) as world, world.client() as client:
-        await begin(client)
-        client.say(MESSAGE + b"text" + end + EVIL + b".\r\n")
-        assert (await client.hear()).startswith("550 5.6.0")
-        assert await client.closed()
+    async with running(tmp_path) as world:
+        for end in OTHER_ENDS:
+            async with world.client() as client:
+                await begin(client)
+                client.say(MESSAGE + b"text" + end + EVIL + b".\r\n")
+                assert (await client.hear()).startswith("550 5.6.0"), end
+                assert await client.closed()
         assert await world.mail(village.ann) == await world.mail(village.bob) == []
 
 
-@pytest.mark.parametrize("chunks", [(b"a\r", b"b\r\n"), (b"a", b"\nb\r\n"), (b"a\r\n\r", b"x\r", b"\n")], ids=repr)
-async def test_a_bare_newline_over_the_edge_of_packets(
-    village: Village, tmp_path: Path, chunks: tuple[bytes, ...]
-) -> None:
+async def test_a_bare_newline_over_the_edge_of_packets(village: Village, tmp_path: Path) -> None:
     async with running(tmp_path) as world, world.client() as client:
-        await begin(client)
-        for chunk in chunks:
-            client.say(chunk)
-            await client.writer.drain()
-            await asyncio.sleep(0.02)
-        client.say(b".\r\n")
-        assert (await client.hear()).startswith("550 5.6.0")
+        for chunks in ((b"a\r", b"b\r\n"), (b"a", b"\nb\r\n"), (b"a\r\n\r", b"x\r", b"\n")):
+            await begin(client)
+            for chunk in chunks:
+                client.say(chunk)
+                await client.writer.drain()
+                await asyncio.sleep(0.02)
+            client.say(b".\r\n")
+            assert (await client.hear()).startswith("550 5.6.0"), chunks
         # Nothing looked like an end, so the session is in sync.
         assert (await client.deliver(MESSAGE)).startswith("250")
         assert [body_of(stored) for stored in await world.mail(village.ann)] == [MESSAGE]
@@ -154,11 +154,11 @@ async def test_header_injection_through_the_envelope(village: Village, tmp_path:
         assert body_of(stored) == MESSAGE
 
 
-@pytest.mark.parametrize("line", [b"x" * 20_000, b"NOOP " + b"x" * 600, b"MAIL FROM:<" + b"a" * 3_000 + b"@b.example>"])
-async def test_an_oversized_line_costs_an_error_and_nothing_else(village: Village, tmp_path: Path, line: bytes) -> None:
+async def test_an_oversized_line_costs_an_error_and_nothing_else(village: Village, tmp_path: Path) -> None:
     async with running(tmp_path) as world, world.client() as client:
-        await client.expect(line, "500 5.5.2 Line too long")
-        await client.expect("NOOP", "250")
+        for line in (b"x" * 20_000, b"NOOP " + b"x" * 600, b"MAIL FROM:<" + b"a" * 3_000 + b"@b.example>"):
+            await client.expect(line, "500 5.5.2 Line too long")
+            await client.expect("NOOP", "250")
 
 
 async def test_an_endless_line_does_not_fill_memory(village: Village, tmp_path: Path) -> None:

@@ -64,25 +64,25 @@ async def test_the_plainest_session(village: Village, tmp_path: Path) -> None:
         assert body_of(stored) == b"Subject: bounce\r\n\r\n.dot\r\n"
 
 
-@pytest.mark.parametrize(
-    ("recipient", "reply"),
-    [
-        ("nobody@example.org", "550 5.1.1"),
-        ("ann@nowhere.example", "550 5.7.1 Relay access denied"),
-        ("ann@[127.0.0.1]", "550 5.7.1 Relay access denied"),
-        ("ann@", "501 5.1.3"),
-        ("ann", "501 5.1.3"),
-        ("postmaster", "250 2.1.5"),
-        ("Postmaster@example.net", "250 2.1.5"),
-        ("abuse@example.org", "250 2.1.5"),
-        ("sales@example.org", "250 2.1.5"),
-        ("away@example.org", "250 2.1.5"),
-    ],
-)
-async def test_a_recipient_is_judged_at_rcpt(village: Village, tmp_path: Path, recipient: str, reply: str) -> None:
+RECIPIENTS = [
+    ("nobody@example.org", "550 5.1.1"),
+    ("ann@nowhere.example", "550 5.7.1 Relay access denied"),
+    ("ann@[127.0.0.1]", "550 5.7.1 Relay access denied"),
+    ("ann@", "501 5.1.3"),
+    ("ann", "501 5.1.3"),
+    ("postmaster", "250 2.1.5"),
+    ("Postmaster@example.net", "250 2.1.5"),
+    ("abuse@example.org", "250 2.1.5"),
+    ("sales@example.org", "250 2.1.5"),
+    ("away@example.org", "250 2.1.5"),
+]
+
+
+async def test_a_recipient_is_judged_at_rcpt(village: Village, tmp_path: Path) -> None:
     async with running(tmp_path) as world, world.client() as client:
         await client.expect("MAIL FROM:<far@elsewhere.example>", "250")
-        await client.expect(f"RCPT TO:<{recipient}>", reply)
+        for recipient, reply in RECIPIENTS:
+            await client.expect(f"RCPT TO:<{recipient}>", reply)
         await client.expect("RCPT TO:<ann@example.org>", "250")
 
 
