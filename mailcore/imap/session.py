@@ -306,7 +306,8 @@ class Session:
         view = self.selected
         if view is None:
             return
-        if spec.refresh:
+        if spec.refresh or (view.own and self.enabled & Enabled.CONDSTORE):
+            # A client that is told a modseq believes that it knows everything before it (RFC 7162 §3.2.7).
             view.dirty = True
         await self.refresh(expunge=spec.may_expunge and not self._next_uses_seqs())
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from mailcore import db, mime
 from mailcore.errors import Code, MailError
 from mailcore.imap.errors import no
 from mailcore.imap.registry import LOGGED_IN, Done, command
+from mailcore.imap.upload import Upload
 from mailcore.mime import Derived
 from mailcore.store import mailboxes, quota
 from mailcore.store.append import Appended, Incoming
@@ -23,6 +24,7 @@ from mailcore.wire.imap.numset import NumSet
 if TYPE_CHECKING:
     from mailcore.imap.session import Session
 
+T = TypeVar("T")
 _BITS = {name.lower(): bit for name, bit in SYSTEM_FLAGS.items()}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -99,21 +101,26 @@ def _size(message: AppendMessage) -> int:
 async def _incoming(session: Session, mailbox_id: int, message: AppendMessage) -> Incoming:
     part = message.parts[0]
     if isinstance(part, Literal):
-        raw = part.data
+        raw, derived = part.data, await _apart(session, len(part.data), mime.parse, part.data)
     else:
         assert session.upload is not None
-        raw = session.upload.take(part.index)  # type: ignore[union-attr]  # no URL: _check_kind
+        raw, derived = await _apart(session, part.size, _take, session.upload, part.index)  # type: ignore[union-attr]  # no URL
     if not raw:
         raise no("An empty message is not stored", "CANNOT")
     flags, keywords = split_flags(message.flags)
-    derived = await _derive(raw, session.server.limits.thread)
     return Incoming(session.account_id, mailbox_id, raw, derived, flags, keywords, _storable(message.internaldate))
 
 
-async def _derive(raw: bytes, in_thread: int) -> Derived:
-    if len(raw) <= in_thread:
-        return mime.parse(raw)
-    return await asyncio.get_running_loop().run_in_executor(None, mime.parse, raw)
+def _take(upload: Upload, index: int) -> tuple[bytes, Derived]:
+    raw = upload.take(index)
+    return raw, mime.parse(raw)
+
+
+async def _apart(session: Session, size: int, work: Callable[..., T], *args: object) -> T:
+    """Do what takes longer for large messages in a thread."""
+    if size <= session.server.limits.thread:
+        return work(*args)
+    return await asyncio.get_running_loop().run_in_executor(None, work, *args)
 
 
 def _storable(when: datetime | None) -> datetime | None:

@@ -53,7 +53,11 @@ async def close(session: Session, command: Command) -> Done:
     if not view.read_only:
         async with db.transaction() as tx:
             done = await expunge.expunge(tx, session.account_id, view.mailbox_id)
-        if done.modseq and session.enabled & Enabled.CONDSTORE:
+            view.note_own(done.modseq)
+        if done.modseq and session.enabled & Enabled.QRESYNC:
+            # What others changed before must be known before this modseq is (RFC 7162 §3.2.8).
+            view.dirty = True
+            await session.refresh(expunge=True)
             code = response.code("HIGHESTMODSEQ", b"%d" % done.modseq)
     session.deselect()
     return Done("CLOSE completed", code)
