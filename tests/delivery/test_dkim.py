@@ -91,7 +91,7 @@ def test_lines_are_folded(keys: tuple[dkim.Key, ...]) -> None:
 
 
 def test_a_body_of_nothing_but_line_ends_costs_no_time(keys: tuple[dkim.Key, ...]) -> None:
-    raw = b"From: a@example.test\r\n\r\n" + b"\r\n" * 1_000_000
+    raw = b"From: a@example.test\r\n\r\n" + b"\r\n" * 200_000
     assert verified(dkim.sign(raw, keys) + raw, keys) == [True, True]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from dataclasses import replace
 
 import pytest
 
@@ -32,6 +33,7 @@ async def test_a_server_that_offers_starttls_gets_the_mail_encrypted(far: World)
 async def test_where_tls_fails_the_mail_goes_on_a_new_connection_without_it(far: World, reply: str) -> None:
     sink = await far.sink(extensions=(*EXTENSIONS, "STARTTLS"))  # offers it, and cannot do it
     sink.refuse(("STARTTLS", "", reply))
+    far.timeouts = replace(far.timeouts, tls=1.0)
     name = await far.submit()
     await far.deliver()
     assert [mail.tls for mail in sink.mails] == [None]
@@ -52,6 +54,7 @@ async def test_a_handshake_that_fails_is_followed_by_plain_smtp(far: World) -> N
 
 async def test_our_password_is_never_sent_to_a_smarthost_in_the_clear(far: World) -> None:
     relay = await far.sink(extensions=(*EXTENSIONS, "AUTH PLAIN", "STARTTLS"))  # offers TLS, and cannot do it
+    far.timeouts = replace(far.timeouts, tls=1.0)
     await far.start(smarthost=Smarthost("127.0.0.1", relay.port, "us", "secret"))
     await far.submit()
     await far.deliver()

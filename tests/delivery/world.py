@@ -38,7 +38,7 @@ RAW = (
 )
 
 # Long enough for a busy machine, short enough for a test that runs into one.
-QUICK = Timeouts(1.0, 1.0, 1.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.2, 20.0)
+QUICK = Timeouts(8, 8, 8, 8, 8, 8, 8, 8, 8, 0.2, 60)
 
 
 @dataclass
