@@ -29,6 +29,7 @@ _ROUTINE = re.compile(
     r"|received (fast|smart) shutdown|aborting any active|background worker .* exited with exit code 1"
     r"|skipping missing configuration file|checkpoint (starting|complete))"
     r"|LOG:  skipping missing configuration file"
+    r"|^FATAL:  terminating .* due to administrator command"
     r"|WARNING Memory overcommit|Received SIGTERM scheduling|is now ready to exit"
 )
 
