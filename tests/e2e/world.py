@@ -195,7 +195,7 @@ def open_world(find: Callable[[str], str]) -> Iterator[World]:
         made.start()
         far = _far(folder / "far", far_port, made.ports["SMTP"])
         undo.callback(far.stop)
-        made.wait_ready()
+        made.wait_ready(180)
         command(made, "domain", "add", HOME)
         for address, *more in ((ANN, "--name", "Ann Example"), (BOB,), (TINY, "--quota", str(TINY_QUOTA))):
             command(made, "account", "add", address, "--password", PASSWORD, *more)
