@@ -3,9 +3,13 @@
 
 import os
 import sys
+from importlib.util import find_spec
 
 
 def main() -> int:
+    if find_spec("django") is None:
+        print("mailstead: run `make up` once, then `.venv/bin/python manage.py …`", file=sys.stderr)
+        return 1
     from mailcore.errors import ConfigError
 
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webmail.settings")

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import Enum
 
 import dns.exception
@@ -35,6 +36,7 @@ _CERTIFICATE_WARNING = datetime.timedelta(days=21)
 _OVERDUE = datetime.timedelta(minutes=10)
 _RECOUNT_ACCOUNTS = 1000
 _DNS_SECONDS = 3.0
+_NEVER_PUBLIC = ("localhost", "test", "example", "invalid")  # RFC 6761: nothing is ever published there
 
 
 class Level(Enum):
@@ -82,6 +84,10 @@ def examine(conf: Conf, *, ask_dns: bool = True) -> Iterator[Finding]:
 
 
 def _settings(conf: Conf) -> Iterator[Finding]:
+    known = {each.metadata["env"] for each in fields(Conf)}
+    for name in sorted(os.environ):
+        if name.startswith("MAILSTEAD_") and name not in known and name.removesuffix("_FILE") not in known:
+            yield Finding(Level.HINT, "settings", f"{name} is not a setting", "see `manage.py showconfig` for all")
     if conf.debug:
         yield Finding(Level.WRONG, "settings", "MAILSTEAD_DEBUG is on", "switch it off: its error pages show secrets")
     if conf.plaintext_auth == "always":
@@ -255,6 +261,8 @@ def _queue(_conf: Conf) -> Iterator[Finding]:
 def _dns(conf: Conf) -> Iterator[Finding]:
     resolver = _resolver(conf)
     for domain in Domain.objects.order_by("name")[:100]:
+        if domain.name.rpartition(".")[2] in _NEVER_PUBLIC:
+            continue
         with db.django_transaction() as tx:
             records = db.run_sync(dkim.dns_records(tx, domain.name))
         for record in records:

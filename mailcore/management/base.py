@@ -6,13 +6,13 @@ import json
 import sys
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import OperationalError, ProgrammingError
 
 from accounts.errors import PeopleError
-from mailcore.conf import ConfigError
+from mailcore.conf import ConfigError, conf
 from mailcore.errors import MailError
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -24,11 +24,15 @@ class Command(BaseCommand):
     """A command whose subcommands are its methods: `manage.py NAME VERB …` calls `VERB(options)`."""
 
     requires_system_checks = ()
+    # Django's own options still work; in our help they would outnumber what the command is about.
+    suppressed_base_arguments: ClassVar[set[str]] = {  # type: ignore[misc]  # django-stubs: an instance's
+        *("--version", "--verbosity", "--settings", "--pythonpath", "--traceback", "--no-color", "--force-color")
+    }
     _called_from_command_line: bool  # Django's
 
     def subcommands(self, parser: CommandParser) -> Callable[..., CommandParser]:
         """Returns what adds a subcommand: `add("list", help="…")`."""
-        verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+        verbs = parser.add_subparsers(dest="verb", required=True)
 
         def add(name: str, help: str) -> CommandParser:
             added: CommandParser = verbs.add_parser(name, help=help, description=help)
@@ -46,6 +50,7 @@ class Command(BaseCommand):
         except ConfigError as error:
             raise CommandError(str(error)) from error
         except OperationalError as error:
+            _say_when_nothing_runs()
             why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise CommandError(
                 f"The database cannot be reached: start `make up` first, or check DATABASE_URL. ({why})"
@@ -98,6 +103,13 @@ class Command(BaseCommand):
             return
         if input(f"{question} Type yes to go on: ").strip().lower() != "yes":
             raise CommandError("Nothing was changed.")
+
+
+def _say_when_nothing_runs() -> None:
+    try:
+        _ = conf.database_url
+    except ConfigError as error:
+        raise CommandError(str(error)) from None
 
 
 def text(value: Any) -> str:

@@ -7,15 +7,18 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import dns.resolver
 import pytest
 from django.core.management import CommandError, call_command
 
 from accounts import passwords, people
 from accounts.models import Account, Domain
-from mailcore import db, provision
+from mailcore import db, doctor, provision
+from mailcore.conf import conf
 from mailcore.management import base
 from mailcore.store import mailboxes, quota
 
@@ -217,9 +220,11 @@ def test_a_real_process_leaves_with_0_or_1_and_says_why_on_standard_error(databa
     again = here("account", "add", "alice@example.org", "--generate")
     assert (again.returncode, again.stdout) == (1, "")
     assert again.stderr == "There is an account alice@example.org already.\n"
-    for wrong in (["account", "fly"], ["account", "add", "x@y.z", "--quota", "many"]):
+    for wrong in (["account"], ["account", "fly"], ["account", "add", "x@y.z", "--quota", "many"]):
         done = here(*wrong)
         assert done.returncode == 1 and "usage:" in done.stderr and "Traceback" not in done.stderr
+        assert "--settings" not in done.stderr
+    assert "{add,list,show,passwd,disable,enable,remove}" in here("account").stderr
     assert json.loads(here("account", "list", "--json").stdout)[0]["address"] == "alice@example.org"
 
 
@@ -228,3 +233,50 @@ def test_without_a_database_the_line_says_what_to_start(tmp_path: Path) -> None:
         done = manage("account", "list", MAILSTEAD_DATA=str(tmp_path), **environment)
         assert done.returncode == 1 and done.stdout == ""
         assert "make up" in done.stderr and done.stderr.count("\n") == 1
+        assert environment["DATABASE_URL"] or done.stderr.startswith(f"nothing is running in {tmp_path}: ")
+
+
+def test_an_interpreter_without_the_packages_is_told_which_one_to_use() -> None:
+    done = subprocess.run(
+        [sys._base_executable, "-I", "-S", str(ROOT / "manage.py"), "domain", "list"],  # type: ignore[attr-defined]
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "mailstead: run `make up` once, then `.venv/bin/python manage.py …`\n"
+
+
+@pytest.mark.django_db
+def test_dns_records_that_nobody_could_use_are_remarked_upon(monkeypatch: pytest.MonkeyPatch) -> None:
+    run("domain", "add", "example.org")
+    for hostname, expected in (("localhost", "MAILSTEAD_HOSTNAME"), ("mail.example.org", "")):
+        monkeypatch.setattr("mailcore.management.commands.domain.conf", replace(conf, hostname=hostname))
+        out, err = io.StringIO(), io.StringIO()
+        call_command("domain", "show", "example.org", stdout=out, stderr=err)
+        assert expected in err.getvalue() and bool(expected) == bool(err.getvalue())
+
+
+@pytest.mark.django_db
+def test_doctor_asks_the_dns_only_for_domains_that_can_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    class Resolver:
+        def resolve(self, name: str, *_: Any, **__: Any) -> None:
+            asked.append(name)
+            raise dns.resolver.NXDOMAIN
+
+    monkeypatch.setattr(doctor, "_resolver", lambda _: Resolver())
+    for name in ("mailstead.localhost", "corp.test", "example.org"):
+        run("domain", "add", name)
+    texts = [finding.text for finding in doctor._dns(conf)]
+    assert asked and all(name.endswith("example.org") for name in asked)
+    assert "example.org has no MX record" in texts
+
+
+def test_doctor_remarks_upon_settings_that_do_not_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAILSTEAD_IMAP_PORTS", "143")
+    monkeypatch.setenv("MAILSTEAD_SECRET_KEY_FILE", "/nowhere")
+    texts = [finding.text for finding in doctor._settings(conf)]
+    assert "MAILSTEAD_IMAP_PORTS is not a setting" in texts and not any("SECRET" in text for text in texts)

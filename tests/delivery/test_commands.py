@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
 
 from accounts import people
 from mailcore import db, provision
-from mailcore.store import fetch, queue, trace
+from mailcore.store import fetch, mailboxes, queue, trace
 from mailcore.store.queue import Outgoing, Recipient, Result
 from tests.delivery.world import ANN, BOB, RAW
 
@@ -194,6 +193,19 @@ def test_the_history_of_a_message_reads_as_a_story(account: int) -> None:
     assert "told the sender: failed (bob@far.example)" in story
 
 
+def test_the_history_names_mailboxes(account: int) -> None:
+    name = trace.new_id()
+    with db.django_transaction() as tx:
+        inbox = db.run_sync(mailboxes.by_name(tx, account, "INBOX")).id
+    detail = {"uid": 7, "email": 9}
+    for mailbox in (inbox, 10_000):
+        run(trace.add, [trace.Event(name, "stored", account, None, ANN, BOB, None, {"mailbox": mailbox, **detail})])
+    story = command("trace", name)
+    assert f"{BOB} in INBOX, uid 7, email 9" in story
+    assert f"{BOB} in a mailbox that is no more, uid 7, email 9" in story
+    assert [event["detail"]["mailbox"] for event in json.loads(command("trace", name, "--json"))] == [inbox, 10_000]
+
+
 def test_the_history_as_json(account: int) -> None:
     number, name = submit(account)
     events = json.loads(command("trace", name, "--json"))
@@ -205,19 +217,3 @@ def test_an_unknown_message_is_one_clear_line(account: int) -> None:
     with pytest.raises(CommandError, match="Nothing is known of nobody"):
         command("trace", "nobody@example.test")
     assert json.loads(command("trace", "nobody@example.test", "--json")) == []
-
-
-def test_undo_send_works_until_a_delivery_has_begun(account: int) -> None:
-    from mailcore.store import queue_admin
-
-    number, name = submit(account)
-    assert run(queue_admin.cancel, account + 1, number) is False, "only the sender may"
-    assert run(queue_admin.cancel, account, number) is True
-    assert rows("--state", "all") == []
-    assert [event.step for event in run(trace.find, name)] == ["queued", "canceled"]
-    number, _ = submit(account)
-    run(queue.claim)
-    assert run(queue_admin.cancel, account, number) is False
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM outbound_recipient")
-        assert cursor.fetchone() == (1,)

@@ -9,6 +9,7 @@ from django.core.management.base import CommandParser
 from accounts import people
 from accounts.addresses import display_domain
 from mailcore import db, provision
+from mailcore.conf import conf
 from mailcore.delivery import dkim
 from mailcore.management import base
 
@@ -60,6 +61,10 @@ class Command(base.Command):
         self.stdout.write("\nDNS records to publish:")
         for record in records:
             self.stdout.write(str(record))
+        if "." not in conf.hostname or conf.hostname.startswith("localhost"):
+            self.stderr.write(
+                f"MAILSTEAD_HOSTNAME is {conf.hostname!r}: set it to this host's full name in the DNS first."
+            )
 
     def remove(self, options: dict[str, Any]) -> None:
         provision.remove_domain(options["name"])

@@ -9,7 +9,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from mailcore import db
 from mailcore.management import base
-from mailcore.store import trace
+from mailcore.store import mailboxes, trace
 from mailcore.store.trace import Found
 
 
@@ -26,6 +26,10 @@ class Command(base.Command):
     def timeline(self, options: dict[str, Any]) -> None:
         with db.django_transaction() as tx:
             found = db.run_sync(trace.find(tx, options["text"], options["limit"]))
+            accounts = {event.account_id for event in found if event.account_id and "mailbox" in event.detail}
+            names: dict[tuple[int | None, Any], str] = {
+                (account, box.id): box.name for account in accounts for box in db.run_sync(mailboxes.all(tx, account))
+            }
         if options["json"]:
             self.show_json([{name: getattr(event, name) for name in Found.__slots__} for event in found])
             return
@@ -38,7 +42,8 @@ class Command(base.Command):
                 last = event.trace_id
             at = event.at.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
             who = event.recipient if event.recipient is not None else event.sender
-            words = " ".join(part for part in (event.step.ljust(10), who or "", _words(event)) if part)
+            mailbox = names.get((event.account_id, event.detail.get("mailbox")))
+            words = " ".join(part for part in (event.step.ljust(10), who or "", _words(event, mailbox)) if part)
             self.stdout.write(f"  {at}  {words}".rstrip())
 
     @staticmethod
@@ -54,9 +59,9 @@ class Command(base.Command):
         return "  ".join(parts)
 
 
-def _words(event: Found) -> str:
+def _words(event: Found, mailbox: str | None) -> str:
     """The detail of an event as people say it; keys that are not known are shown as they are."""
-    detail = dict(event.detail)
+    detail = dict(event.detail) if mailbox is None else {**event.detail, "mailbox": mailbox}
     said = _PHRASES.get(event.step, lambda _: "")(detail)
     rest = ", ".join(f"{key} {base.text(value)}" for key, value in detail.items() if value not in (None, "", [], {}))
     return ", ".join(part for part in (said, rest) if part)
@@ -87,6 +92,11 @@ def _accepted(detail: dict[str, Any]) -> str:
     if size is not None:
         words.append(base.shown_size(size))
     return " ".join(word for word in words if word)
+
+
+def _stored(detail: dict[str, Any]) -> str:
+    mailbox, uid, email = _take(detail, "mailbox", "uid", "email")
+    return f"in {mailbox if isinstance(mailbox, str) else 'a mailbox that is no more'}, uid {uid}, email {email}"
 
 
 def _queued(detail: dict[str, Any]) -> str:
@@ -123,6 +133,7 @@ def _span(seconds: float) -> str:
 
 _PHRASES: dict[str, Callable[[dict[str, Any]], str]] = {
     "accepted": _accepted,
+    "stored": _stored,
     "queued": _queued,
     "attempt": _talk,
     "delivered": _talk,
