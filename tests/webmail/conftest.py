@@ -19,9 +19,13 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
+from django.conf import settings
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+from django.contrib.sessions.backends.db import SessionStore
 from django.db import connection
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 
+from accounts.models import Account
 from accounts.throttle import sign_ins
 from mailcore import db, mime, provision
 from mailcore.auth import login as auth
@@ -46,7 +50,7 @@ class Web:
     url: str
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def web(django_db_setup: None) -> Iterator[Web]:
     parts = urlsplit(os.environ["DATABASE_URL"])
     database = urlunsplit(parts._replace(path="/" + str(connection.settings_dict["NAME"])))
@@ -175,33 +179,23 @@ def alice(people: Callable[[str], Person]) -> Person:
     return people("alice")
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    # Playwright's synchronous interface keeps an event loop in this thread, which Django takes for asynchronous code.
-    before = os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE")
-    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS.split())
-        yield browser
-        browser.close()
-    if before is None:
-        del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
+class Browsers:
+    """Contexts of one browser, used again by later tests: what they keep is the scripts and styles, never a cookie."""
 
+    def __init__(self, browser: Browser) -> None:
+        self._browser = browser
+        self._idle: dict[tuple[object, ...], list[BrowserContext]] = {}
+        self._used: list[tuple[tuple[object, ...], BrowserContext]] = []
 
-@dataclass
-class Desk:
-    """Browsers of a test. Whatever a page complains of, errors and violated policies above all, fails the test."""
+    def context(self, width: int, height: int, scheme: str, phone: bool, bypass: bool) -> BrowserContext:
+        key = (width, height, scheme, phone, bypass)
+        idle = self._idle.setdefault(key, [])
+        context = idle.pop() if idle else self._new(width, height, scheme, phone, bypass)
+        self._used.append((key, context))
+        return context
 
-    browser: Browser
-    url: str
-    complaints: list[str] = field(default_factory=list)
-    expected: list[str] = field(default_factory=list)
-    contexts: list[BrowserContext] = field(default_factory=list)
-
-    def open(
-        self, *, width: int = 1280, height: int = 800, scheme: str = "light", phone: bool = False, bypass: bool = False
-    ) -> Page:
-        context = self.browser.new_context(
+    def _new(self, width: int, height: int, scheme: str, phone: bool, bypass: bool) -> BrowserContext:
+        context = self._browser.new_context(
             viewport={"width": width, "height": height},
             color_scheme="dark" if scheme == "dark" else "light",
             has_touch=phone,
@@ -211,8 +205,44 @@ class Desk:
             bypass_csp=bypass,
         )
         context.set_default_timeout(8000)
-        self.contexts.append(context)
-        page = context.new_page()
+        return context
+
+    def put_back(self) -> None:
+        """After a test: close its pages and forget who was signed in."""
+        for key, context in self._used:
+            for page in context.pages:
+                page.close()
+            context.clear_cookies()
+            self._idle[key].append(context)
+        self._used.clear()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browsers]:
+    # Playwright's synchronous interface keeps an event loop in this thread, which Django takes for asynchronous code.
+    before = os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE")
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS.split())
+        yield Browsers(browser)
+        browser.close()
+    if before is None:
+        del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
+
+
+@dataclass
+class Desk:
+    """Browsers of a test. Whatever a page complains of, errors and violated policies above all, fails the test."""
+
+    browsers: Browsers
+    url: str
+    complaints: list[str] = field(default_factory=list)
+    expected: list[str] = field(default_factory=list)
+
+    def open(
+        self, *, width: int = 1280, height: int = 800, scheme: str = "light", phone: bool = False, bypass: bool = False
+    ) -> Page:
+        page = self.browsers.context(width, height, scheme, phone, bypass).new_page()
         page.on("console", self._on_console)
         page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
         return page
@@ -222,11 +252,10 @@ class Desk:
             self.complaints.append(f"{message.type}: {message.text}")
 
     def sign_in(self, person: Person, path: str = "/", **options: object) -> Page:
+        """A page of a person who has signed in already."""
         page = self.open(**options)  # type: ignore[arg-type]  # the options of open()
+        page.context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": session(person), "url": self.url}])
         page.goto(self.url + path)
-        page.get_by_label("Address").fill(person.address)
-        page.get_by_label("Password").fill(PASSWORD)
-        page.get_by_role("button", name="Sign in").click()
         page.wait_for_selector(".list-scroll[aria-busy=false]")
         return page
 
@@ -235,10 +264,20 @@ class Desk:
             page.screenshot(path=Path(PICTURES) / f"{name}.png")
 
 
+def session(person: Person) -> str:
+    """The key of a session as signing in makes it."""
+    account = Account.objects.get(pk=person.account_id)
+    store = SessionStore()
+    store[SESSION_KEY] = str(account.pk)
+    store[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]
+    store[HASH_SESSION_KEY] = account.get_session_auth_hash()
+    store.create()
+    return str(store.session_key)
+
+
 @pytest.fixture
-def desk(chromium: Browser, web: Web) -> Iterator[Desk]:
+def desk(chromium: Browsers, web: Web) -> Iterator[Desk]:
     desk = Desk(chromium, web.url)
     yield desk
-    for context in desk.contexts:
-        context.close()
+    chromium.put_back()
     assert not desk.complaints, desk.complaints

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.webmail.conftest import Desk, Person, letter
+from tests.webmail.conftest import PASSWORD, Desk, Person, letter
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.programs("chromium")]
 
@@ -38,6 +38,19 @@ def folder(page: Page, name: str):  # type: ignore[no-untyped-def]  # a Locator
 
 def toast(page: Page, text: str) -> None:
     expect(page.locator(".toast").filter(has_text=text)).to_be_visible()
+
+
+def test_signing_in_leads_to_the_mail(desk: Desk, alice: Person) -> None:
+    alice.deliver(letter("Priya <priya@lumen.test>", alice.address, "Numbers", "Here"))
+    page = desk.open()
+    page.goto(desk.url)
+    page.get_by_label("Address").fill(alice.address)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    expect(rows(page)).to_have_count(1)
+    page.get_by_role("button", name="Account").click()
+    page.get_by_role("menuitem", name="Sign out").click()
+    page.wait_for_url("**/login/**")
 
 
 def test_reading_marks_as_read_and_survives_a_reload(desk: Desk, alice: Person) -> None:
@@ -434,7 +447,7 @@ def test_an_ended_session_leads_to_signing_in_and_back(desk: Desk, alice: Person
     open_row_link.click()
     page.wait_for_url("**/login/?next=**")
     page.get_by_label("Address").fill(alice.address)
-    page.get_by_label("Password").fill("correct horse battery")
+    page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Sign in").click()
     expect(page.locator(".thread-subject")).to_have_text("Hello")
 
