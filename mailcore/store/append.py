@@ -200,7 +200,7 @@ async def append_jobs(tx: Tx, jobs: Sequence[Job]) -> list[Results]:
         outgoing.extend(job.outgoing)
     if plan.entries:
         await _write(tx, plan)
-    if plan.events:
+    else:
         await trace.add(tx, plan.events)
     if outgoing:
         await queue.enqueue_many(tx, outgoing)
@@ -308,6 +308,7 @@ async def _write(tx: Tx, plan: _Plan) -> None:
         *columns(accounts, _ACCOUNT),
         *columns(boxes, _MAILBOX),
     ]
-    await tx.batch((WRITE_MESSAGES, messages), (WRITE_ENTRIES, entries))
+    events = [trace.adding(plan.events)] if plan.events else []
+    await tx.batch((WRITE_MESSAGES, messages), (WRITE_ENTRIES, entries), *events)
     for account_id, mailbox_id, *_rest, modseq in boxes:
         tx.changed(Change(account_id, mailbox_id, modseq, "mail"))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from mailcore.arrays import Int8s, Texts, Timestamps
+from mailcore.arrays import Array, Int8s, Texts, Timestamps
 from mailcore.db import Tx, sql
 
 # Crockford's base 32 in lower case: sorts like the number, has no letters that are mistaken for digits.
@@ -95,9 +95,13 @@ FIND = sql("""
 
 async def add(tx: Tx, events: Sequence[Event]) -> None:
     """Write events, in this transaction: what did not happen leaves no trace, what happened cannot lose it."""
-    if not events:
-        return
-    await tx.execute(
+    if events:
+        await tx.execute(*adding(events))
+
+
+def adding(events: Sequence[Event]) -> tuple[str, tuple[Array, ...]]:
+    """The statement of `add`, for a verb that has others to send with it."""
+    return (
         ADD,
         (
             Timestamps([event.at for event in events]),
