@@ -98,7 +98,10 @@ async def test_the_default_properties(world: World, rich: str) -> None:
     assert email["receivedAt"] == "2026-03-02T05:00:01Z"
     assert email["sentAt"] == "2026-03-02T10:00:00+05:30"
     assert email["subject"] == "Grüße"
-    assert email["from"] == [{"name": "Zoë", "email": "zoe@far.example"}, {"name": "Second", "email": "two@far.example"}]
+    assert email["from"] == [
+        {"name": "Zoë", "email": "zoe@far.example"},
+        {"name": "Second", "email": "two@far.example"},
+    ]
     assert [one["email"] for one in email["to"]] == ["a@x.example", "b@x.example", "alice@example.org"]
     assert email["to"][0]["name"] == "Last, First"
     assert email["cc"] == [{"name": "Ümlaut", "email": "c@x.example"}]
@@ -151,24 +154,26 @@ async def test_parts_tell_what_they_are(world: World, rich: str) -> None:
     assert (text["charset"], text["header:X-Part"]) == ("iso-8859-1", " of the text")
 
 
-@pytest.mark.parametrize(
-    ("fetch", "values"),
-    [
-        ({"fetchTextBodyValues": True}, {"1.1": "Grüße"}),
-        ({"fetchHTMLBodyValues": True}, {"1.2.1": '<p>Grüße <img src="cid:pic@x"></p>'}),
-        ({"fetchAllBodyValues": True}, {"1.1": "Grüße", "1.2.1": '<p>Grüße <img src="cid:pic@x"></p>'}),
-        ({}, {}),
-    ],
-)
-async def test_body_values(world: World, rich: str, fetch: dict[str, bool], values: dict[str, str]) -> None:
-    email = await world.alice.email(rich, properties=["bodyValues"], **fetch)
-    assert {key: value["value"] for key, value in email["bodyValues"].items()} == values
-    assert not any(v["isTruncated"] or v["isEncodingProblem"] for v in email["bodyValues"].values())
+VALUES: list[Any] = [
+    ({"fetchTextBodyValues": True}, {"1.1": "Grüße"}),
+    ({"fetchHTMLBodyValues": True}, {"1.2.1": '<p>Grüße <img src="cid:pic@x"></p>'}),
+    ({"fetchAllBodyValues": True}, {"1.1": "Grüße", "1.2.1": '<p>Grüße <img src="cid:pic@x"></p>'}),
+    ({}, {}),
+]
+
+
+async def test_body_values(world: World, rich: str) -> None:
+    for fetch, values in VALUES:
+        email = await world.alice.email(rich, properties=["bodyValues"], **fetch)
+        assert {key: value["value"] for key, value in email["bodyValues"].items()} == values
+        assert not any(v["isTruncated"] or v["isEncodingProblem"] for v in email["bodyValues"].values())
 
 
 async def test_body_values_are_cut_between_characters_and_outside_of_tags(world: World, rich: str) -> None:
     async def cut(most: int) -> dict[str, str]:
-        email = await world.alice.email(rich, properties=["bodyValues"], fetchAllBodyValues=True, maxBodyValueBytes=most)
+        email = await world.alice.email(
+            rich, properties=["bodyValues"], fetchAllBodyValues=True, maxBodyValueBytes=most
+        )
         assert all(value["isTruncated"] for value in email["bodyValues"].values())
         return {key: value["value"] for key, value in email["bodyValues"].items()}
 
@@ -198,42 +203,59 @@ async def test_unknown_charsets_and_broken_text_are_admitted(world: World) -> No
         assert email["bodyValues"]["1"]["value"].startswith("a")
 
 
-@pytest.mark.parametrize(
-    ("prop", "value"),
-    [
-        ("header:Subject", " =?utf-8?q?Gr=C3=BC=C3=9Fe?="),
-        ("header:subject:asText", "Grüße"),
-        ("header:From:asAddresses", [
-            {"name": "Zoë", "email": "zoe@far.example"}, {"name": "Second", "email": "two@far.example"}]),
-        ("header:To:asGroupedAddresses", [
-            {"name": "Friends", "addresses": [
-                {"name": "Last, First", "email": "a@x.example"}, {"name": None, "email": "b@x.example"}]},
-            {"name": None, "addresses": [{"name": None, "email": "alice@example.org"}]}]),
-        ("header:References:asMessageIds", ["nil@far.example", "zero@far.example"]),
-        ("header:References", " <nil@far.example>\r\n <zero@far.example>"),
-        ("header:Date:asDate", "2026-03-02T10:00:00+05:30"),
-        ("header:List-Unsubscribe:asURLs", ["https://far.example/u?x=1", "mailto:u@far.example"]),
-        ("header:X-Twice", " =?utf-8?q?sec=C3=B6nd?="),
-        ("header:X-Twice:asText:all", ["first", "secönd"]),
-        ("header:X-None", None),
-        ("header:X-None:asDate:all", []),
-        ("header:X-Twice:asDate", None),
-        ("header:Content-Type", " multipart/mixed; boundary=outer"),
-    ],
-)  # fmt: skip
-async def test_header_forms(world: World, rich: str, prop: str, value: Any) -> None:
-    assert (await world.alice.email(rich, properties=[prop])) == {"id": rich, prop: value}
+FORMS: list[Any] = [
+    ("header:Subject", " =?utf-8?q?Gr=C3=BC=C3=9Fe?="),
+    ("header:subject:asText", "Grüße"),
+    (
+        "header:From:asAddresses",
+        [{"name": "Zoë", "email": "zoe@far.example"}, {"name": "Second", "email": "two@far.example"}],
+    ),
+    (
+        "header:To:asGroupedAddresses",
+        [
+            {
+                "name": "Friends",
+                "addresses": [{"name": "Last, First", "email": "a@x.example"}, {"name": None, "email": "b@x.example"}],
+            },
+            {"name": None, "addresses": [{"name": None, "email": "alice@example.org"}]},
+        ],
+    ),
+    ("header:References:asMessageIds", ["nil@far.example", "zero@far.example"]),
+    ("header:References", " <nil@far.example>\r\n <zero@far.example>"),
+    ("header:Date:asDate", "2026-03-02T10:00:00+05:30"),
+    ("header:List-Unsubscribe:asURLs", ["https://far.example/u?x=1", "mailto:u@far.example"]),
+    ("header:X-Twice", " =?utf-8?q?sec=C3=B6nd?="),
+    ("header:X-Twice:asText:all", ["first", "secönd"]),
+    ("header:X-None", None),
+    ("header:X-None:asDate:all", []),
+    ("header:X-Twice:asDate", None),
+    ("header:Content-Type", " multipart/mixed; boundary=outer"),
+]
 
 
-@pytest.mark.parametrize(
-    "prop",
-    ["header:", "header:Subject:asAddresses", "header:From:asText", "header:X:asNonsense", "header:X:all:all",
-     "header:a b", "header:Received:asText", "header:Date:asMessageIds", "colour"],
-)  # fmt: skip
-async def test_forms_that_a_field_does_not_have_are_refused(world: World, prop: str) -> None:
-    assert await world.alice.error("Email/get", ids=[], properties=[prop]) == "invalidArguments"
-    if prop.startswith("header"):
-        assert await world.alice.error("Email/get", ids=[], bodyProperties=[prop]) == "invalidArguments"
+async def test_header_forms(world: World, rich: str) -> None:
+    for prop, value in FORMS:
+        assert (await world.alice.email(rich, properties=[prop])) == {"id": rich, prop: value}
+
+
+NO_FORMS: list[Any] = [
+    "header:",
+    "header:Subject:asAddresses",
+    "header:From:asText",
+    "header:X:asNonsense",
+    "header:X:all:all",
+    "header:a b",
+    "header:Received:asText",
+    "header:Date:asMessageIds",
+    "colour",
+]
+
+
+async def test_forms_that_a_field_does_not_have_are_refused(world: World) -> None:
+    for prop in NO_FORMS:
+        assert await world.alice.error("Email/get", ids=[], properties=[prop]) == "invalidArguments"
+        if prop.startswith("header"):
+            assert await world.alice.error("Email/get", ids=[], bodyProperties=[prop]) == "invalidArguments"
 
 
 async def test_headers_lists_them_all_in_order(world: World, rich: str) -> None:
@@ -277,8 +299,20 @@ async def test_hostile_mail_is_an_email_like_any_other(world: World) -> None:
     deep = b"Content-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\n" * 300
     for raw in (b"", b"\r\n", b"\0\0\0", b"Subject", b"From: \r\n\r\n", b"=?x?", deep, b"A: b\r\n" * 20_000):
         email_id = await world.deliver(world.village.alice, raw)
-        everything = ["headers", "bodyStructure", "subject", "from", "sentAt", "textBody", "htmlBody", "attachments",
-                      "bodyValues", "preview", "header:From:asAddresses", "header:X:asGroupedAddresses:all"]  # fmt: skip
+        everything = [
+            "headers",
+            "bodyStructure",
+            "subject",
+            "from",
+            "sentAt",
+            "textBody",
+            "htmlBody",
+            "attachments",
+            "bodyValues",
+            "preview",
+            "header:From:asAddresses",
+            "header:X:asGroupedAddresses:all",
+        ]
         email = await world.alice.email(
             email_id, properties=everything, fetchAllBodyValues=True, bodyProperties=["partId", "headers", "subParts"]
         )

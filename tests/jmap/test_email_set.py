@@ -64,7 +64,9 @@ async def test_a_draft_reads_back_as_it_was_written(world: World) -> None:
 
 async def test_attachments_come_from_uploads_emails_and_parts(world: World) -> None:
     alice = world.alice
-    upload = (await alice.request("POST", f"/jmap/upload/{alice.id}/", b"%PDF-\0", {"content-type": "application/pdf"})).json
+    upload = (
+        await alice.request("POST", f"/jmap/upload/{alice.id}/", b"%PDF-\0", {"content-type": "application/pdf"})
+    ).json
     picture = (await alice.request("POST", f"/jmap/upload/{alice.id}/", b"\x89PNG", {"content-type": "image/png"})).json
     other = await world.deliver(alice.account, SIMPLE.format(subject="Other"))
     first = await create(
@@ -87,7 +89,9 @@ async def test_attachments_come_from_uploads_emails_and_parts(world: World) -> N
         answer = await alice.request("GET", f"/jmap/download/{alice.id}/{part['blobId']}/x")
         assert answer.body == octets
     # Forwarding: the parts of one email become parts of another.
-    second = await create(alice, attachments=[{"blobId": pdf["blobId"], "type": "application/pdf", "name": "again.pdf"}])
+    second = await create(
+        alice, attachments=[{"blobId": pdf["blobId"], "type": "application/pdf", "name": "again.pdf"}]
+    )
     (again,) = (await alice.email(second["id"], properties=["attachments"]))["attachments"]
     assert (await alice.request("GET", f"/jmap/download/{alice.id}/{again['blobId']}/x")).body == b"%PDF-\0"
 
@@ -232,7 +236,9 @@ async def test_keywords_are_set_one_by_one_and_all_together(world: World, letter
     assert await keywords(one) == {"$seen": True, "work": True}
     assert await keywords(two) == {"$flagged": True, "x/y": True}
     assert await keywords(three) == {"x/y": True}
-    await alice.call("Email/set", update={two: {"keywords/$flagged": None, "keywords/x~1y": None}, one: {"keywords": {}}})
+    await alice.call(
+        "Email/set", update={two: {"keywords/$flagged": None, "keywords/x~1y": None}, one: {"keywords": {}}}
+    )
     assert await keywords(one) == await keywords(two) == {}
     assert await recount(alice.account) == []
 
@@ -363,7 +369,12 @@ async def test_imported_mail_is_kept_octet_for_octet(world: World) -> None:
     answer = await alice.call(
         "Email/import",
         emails={
-            "a": {"blobId": blob, "mailboxIds": {"F4": True}, "keywords": {"$seen": True}, "receivedAt": "2020-01-02T03:04:05Z"},
+            "a": {
+                "blobId": blob,
+                "mailboxIds": {"F4": True},
+                "keywords": {"$seen": True},
+                "receivedAt": "2020-01-02T03:04:05Z",
+            },
             "b": {"blobId": "U" + "A" * 64, "mailboxIds": {"F4": True}},
             "c": {"blobId": blob, "mailboxIds": {}},
             "d": {"blobId": empty, "mailboxIds": {"F4": True}},

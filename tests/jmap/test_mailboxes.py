@@ -122,7 +122,9 @@ async def test_mailboxes_are_made_renamed_moved_and_removed(world: World) -> Non
 
 async def test_a_parent_and_its_child_can_go_together_but_not_the_parent_alone(world: World) -> None:
     alice = world.alice
-    made = (await alice.call("Mailbox/set", create={"a": {"name": "A"}, "b": {"name": "B", "parentId": "#a"}}))["created"]
+    made = (await alice.call("Mailbox/set", create={"a": {"name": "A"}, "b": {"name": "B", "parentId": "#a"}}))[
+        "created"
+    ]
     a, b = made["a"]["id"], made["b"]["id"]
     assert (await alice.call("Mailbox/set", destroy=[a]))["notDestroyed"][a]["type"] == "mailboxHasChild"
     assert set((await alice.call("Mailbox/set", destroy=[a, b]))["destroyed"]) == {a, b}

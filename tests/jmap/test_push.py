@@ -68,7 +68,8 @@ class Stream:
 async def stream(client: Client, query: str = "types=*&closeafter=no&ping=0", **headers: str) -> AsyncIterator[Stream]:
     reader = Stream()
     scope = {
-        "type": "http", "method": "GET", "path": "/jmap/events", "query_string": query.encode(), "client": ("192.0.2.7", 1),
+        "type": "http", "method": "GET", "path": "/jmap/events", "query_string": query.encode(),
+        "client": ("192.0.2.7", 1),
         "headers": [(name.encode(), value.encode()) for name, value in {**client.headers, **headers}.items()],
     }  # fmt: skip
     task = asyncio.create_task(client.application(scope, reader.receive, reader.send))

@@ -141,7 +141,8 @@ async def test_what_may_not_be_sent_is_refused_with_the_rfcs_words(world: World)
         (email, {"envelope": {"mailFrom": sender, "rcptTo": [{"email": "x@y.example\r\nDATA"}]}}, "invalidRecipients"),
         (email, {"envelope": {"mailFrom": sender, "rcptTo": [{"email": "b@x", "parameters": {"NOTIFY": "NEVER"}}]}},
          "invalidProperties"),
-        (email, {"envelope": {"mailFrom": {**sender, "parameters": {"X": "1"}}, "rcptTo": to_bob}}, "invalidProperties"),
+        (email, {"envelope": {"mailFrom": {**sender, "parameters": {"X": "1"}}, "rcptTo": to_bob}},
+         "invalidProperties"),
         (email, {"envelope": {"mailFrom": {"parameters": {}}, "rcptTo": to_bob}}, "invalidProperties"),
         (email, {"envelope": []}, "invalidProperties"),
         *[(email, {"envelope": held("alice@example.org", "bob@example.org", seconds)}, "invalidProperties")

@@ -1,4 +1,4 @@
-"""Alice (owner), Bob (colleague) and Charlie (outsider): an id of Alice's given to anybody else answers like a missing one."""
+"""Alice (owner), Bob (colleague), Charlie (outsider): an id of Alice's means nothing to anybody else."""
 
 from __future__ import annotations
 
@@ -64,7 +64,11 @@ async def ids_of(world: World) -> dict[str, str]:
 
 
 async def draft(client: Client) -> str:
-    email = {"mailboxIds": {"F2": True}, "from": [{"email": "alice@example.org"}], "to": [{"email": "far@elsewhere.example"}]}
+    email = {
+        "mailboxIds": {"F2": True},
+        "from": [{"email": "alice@example.org"}],
+        "to": [{"email": "far@elsewhere.example"}],
+    }
     return str((await client.call("Email/set", create={"d": email}))["created"]["d"]["id"])
 
 
