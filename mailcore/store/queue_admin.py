@@ -1,4 +1,4 @@
-"""What people do to the outbound queue: look, retry, hold, release, return, remove; and how a sender undoes a send."""
+"""What people do to the outbound queue: look, retry, hold, release, return, remove."""
 
 from __future__ import annotations
 
@@ -80,14 +80,6 @@ SEIZE = sql("""
         o.dsn_envid, o.trace_id, o.account_id, o.created_at,
         extract(epoch FROM now() - greatest(o.created_at, o.send_after))::float8""")
 
-CANCEL = sql("""
-    DELETE FROM outbound o WHERE o.id = %(id)s::bigint AND o.account_id = %(account)s::bigint
-        AND NOT EXISTS (SELECT FROM outbound_recipient r
-            WHERE r.outbound_id = o.id AND (r.fence > 0 OR r.state <> 'queued'))
-    RETURNING o.trace_id, o.sender""")
-
-LOCK_RECIPIENTS = sql("SELECT id FROM outbound_recipient WHERE outbound_id = %s::bigint ORDER BY id FOR UPDATE")
-
 
 async def rows(
     tx: Tx,
@@ -155,17 +147,6 @@ async def remove(tx: Tx, ids: Sequence[int]) -> int:
 async def seize(tx: Tx, ids: Sequence[int]) -> list[Claimed]:
     """Claim every open recipient of messages, held ones too, to settle them in this transaction (return to sender)."""
     return [claimed(row) for row in await tx.fetch(SEIZE, (list(ids),))]
-
-
-async def cancel(tx: Tx, account_id: int, outbound_id: int) -> bool:
-    """Undo send (RFC 8621 §7): take an account's message out of the queue, if no delivery of it has begun."""
-    await tx.fetch(LOCK_RECIPIENTS, (outbound_id,))
-    row = await tx.one(CANCEL, {"id": outbound_id, "account": account_id})
-    if row is None:
-        return False
-    await tx.execute(REMOVE_RECIPIENTS, ([outbound_id],))
-    await trace.add(tx, [trace.Event(row[0], "canceled", account_id, outbound_id, row[1])])
-    return True
 
 
 async def _note(tx: Tx, ids: Sequence[int], step: str, **detail: object) -> None:
