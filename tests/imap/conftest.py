@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
+from django.core.management import call_command
+from pytest_django.plugin import DjangoDbBlocker
 
 from accounts.throttle import sign_ins
 from mailcore import provision
@@ -27,14 +29,27 @@ class Person:
 
 
 @pytest.fixture(scope="module")
-def imap(django_db_setup: None) -> Iterator[Running]:
+def database(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """The test database for a whole module: its tests do not meet, because each has a domain of its own."""
+    with django_db_blocker.unblock():
+        yield
+        call_command("flush", verbosity=0, interactive=False)
+
+
+@pytest.fixture
+def db(database: None) -> None:
+    """pytest-django's fixture of this name would empty fifty tables after each test."""
+
+
+@pytest.fixture(scope="module")
+def imap(database: None) -> Iterator[Running]:
     running = Running()
     yield running
     running.stop()
 
 
 @pytest.fixture
-def people(transactional_db: None) -> Callable[[str], Person]:
+def people(db: None) -> Callable[[str], Person]:
     """Makes a person by name, in a domain of this test: the server remembers more than one test."""
     auth.forget()
     sign_ins.clear()

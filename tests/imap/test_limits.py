@@ -21,7 +21,7 @@ LIMITS = Limits(login=0.5, idle=1.0, stalled=1.0, shutdown=1.0, per_address=4, p
 
 
 @pytest.fixture
-def strict(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+def strict(db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
     monkeypatch.setattr(imap_server, "SWEEP_SECONDS", 0.1)
     running = Running(LIMITS)
     yield running
@@ -139,7 +139,7 @@ async def _free_connections() -> int:
     return stats["pool_available"]
 
 
-def test_closing_the_server_says_goodbye_to_everyone(transactional_db: None, alice: Person) -> None:
+def test_closing_the_server_says_goodbye_to_everyone(alice: Person) -> None:
     running = Running(LIMITS)
     with closing(Wire(running)) as stranger, closing(Wire(running)) as idler:
         assert stranger.line().startswith(b"* OK")
