@@ -7,12 +7,13 @@ time is the engine's business, not the number of Celery's threads.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import uvloop
 from celery.signals import worker_ready, worker_shutdown
@@ -22,12 +23,13 @@ from mailcore.celery import app
 from mailcore.conf import conf
 from mailcore.db import Tx
 from mailcore.delivery.engine import Engine
-from mailcore.errors import MailError
+from mailcore.errors import Code, MailError
 from mailcore.store import changes, housekeeping
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 POOL = 6
 GRACE = 20.0
@@ -96,17 +98,27 @@ def runner() -> Runner:
         return _runner
 
 
+def patient(task: Callable[P, None]) -> Callable[P, None]:
+    """While the database is away a task is one line in the log: the next sweep finds what is due."""
+
+    @functools.wraps(task)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            task(*args, **kwargs)
+        except MailError as error:
+            if error.code is not Code.UNAVAILABLE:
+                raise
+            log.warning(
+                "%s waits for the database: %s", task.__name__, (error.private or error.text).partition("\n")[0]
+            )
+
+    return run
+
+
 @worker_ready.connect
 def _begin(**_: object) -> None:
     """What came due while no worker ran need not wait for beat."""
-    threading.Thread(target=_first_sweep, name="first sweep", daemon=True).start()
-
-
-def _first_sweep() -> None:
-    try:
-        sweep()
-    except MailError as error:
-        log.warning("the engine waits for the database: %s", error.private or error.text)
+    threading.Thread(target=sweep, name="first sweep", daemon=True).start()
 
 
 @worker_shutdown.connect
@@ -119,6 +131,7 @@ def _end(**_: object) -> None:
 
 
 @app.task(name="mailcore.deliver")
+@patient
 def deliver(destinations: Sequence[str], force: bool = False) -> None:
     """Doorbell: something is due at these destinations."""
     here = runner()
@@ -126,6 +139,7 @@ def deliver(destinations: Sequence[str], force: bool = False) -> None:
 
 
 @app.task(name="mailcore.deliver_ids")
+@patient
 def deliver_ids(outbound_ids: Sequence[int], force: bool = False) -> None:
     """Doorbell: these messages have been queued, or an administrator wants them tried now."""
     here = runner()
@@ -133,6 +147,7 @@ def deliver_ids(outbound_ids: Sequence[int], force: bool = False) -> None:
 
 
 @app.task(name="mailcore.sweep")
+@patient
 def sweep() -> None:
     """Every few seconds: whatever is due and nobody has rung for."""
     here = runner()
@@ -155,6 +170,7 @@ _CHORES: tuple[tuple[str, Callable[[Tx], Awaitable[int]]], ...] = (
 
 
 @app.task(name="mailcore.housekeeping")
+@patient
 def keep_house() -> None:
     """Every hour: what nobody needs any more goes, in pieces, within a time budget."""
     runner().call(clean(), HOUSEKEEPING_BUDGET + CALL_SECONDS)
@@ -164,9 +180,12 @@ async def clean(budget: float = HOUSEKEEPING_BUDGET) -> dict[str, int]:
     """All chores, each piece in a transaction of its own; returns how much was done of each."""
     deadline = time.monotonic() + budget
     done: dict[str, int] = {}
-    async with db.transaction() as tx:
-        for text in await housekeeping.trace_partitions(tx):
-            log.info("trace: %s", text)
+    try:
+        async with db.transaction() as tx:
+            for text in await housekeeping.trace_partitions(tx):
+                log.info("trace: %s", text)
+    except MailError as error:
+        log.warning("partitions of the trace are left to the next round: %s", error.private or error.text)
     for name, chore in _CHORES:
         while time.monotonic() < deadline:
             async with db.transaction() as tx:

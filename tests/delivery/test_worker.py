@@ -14,10 +14,11 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import pytest
 import redis
 
-from mailcore import wake
+from mailcore import tasks, wake
 from mailcore.celery import QUEUE, app, broker_url
 from mailcore.delivery import doorbell
-from mailcore.store import queue
+from mailcore.errors import Code, MailError
+from mailcore.store import housekeeping, queue
 from tests.delivery.sink import HANG
 from tests.delivery.world import BOB, ROOT, World, environment
 
@@ -99,6 +100,45 @@ async def test_worker_and_beat_deliver_whatever_happens_to_redis(far: World, val
     assert set((await far.states()).values()) == {"delivered"}
 
 
+def test_a_database_away_is_one_line_in_the_log_and_other_errors_are_errors(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def away() -> tasks.Runner:
+        raise MailError(Code.UNAVAILABLE, "try again later", "server closed the connection\n\tThis probably means …")
+
+    def broken() -> tasks.Runner:
+        raise MailError(Code.INTERNAL, "this is a bug")
+
+    monkeypatch.setattr(tasks, "runner", away)
+    tasks.sweep()
+    assert [record.getMessage() for record in caplog.records] == [
+        "sweep waits for the database: server closed the connection"
+    ]
+    monkeypatch.setattr(tasks, "runner", broken)
+    with pytest.raises(MailError):
+        tasks.sweep()
+
+
+async def test_housekeeping_does_every_chore(here: World) -> None:
+    from mailcore import db, tasks
+
+    async with db.transaction() as tx:
+        await tx.execute(
+            "INSERT INTO blob (hash, size, data, touched_at) VALUES ('x', 1, 'x', now() - interval '2 days')"
+        )
+    try:
+        done = await tasks.clean()
+        assert done.pop("unused blobs removed") == 1
+        assert set(done.values()) == {0} and len(done) == 4
+        async with db.read() as tx:
+            weeks = [row[0] for row in await tx.fetch(housekeeping.TRACE_PARTITIONS) if row[0] != "trace_event_default"]
+        assert len(weeks) >= housekeeping.TRACE_WEEKS_AHEAD
+    finally:
+        async with db.transaction() as tx:
+            for name in weeks:
+                await tx.execute(f"DROP TABLE {name}")
+
+
 def test_the_bell_rings_without_waiting_and_redis_away_does_no_harm(
     valkey: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,5 +189,3 @@ def test_what_celery_is_told_to_do_it_is_told_by_number(valkey: str) -> None:
 )
 def test_the_brokers_address_in_kombus_words(ours: str, kombus: str) -> None:
     assert broker_url(ours) == kombus
-
-
