@@ -200,10 +200,12 @@ class Connection(SMTP):
 
     # --- time
 
-    def _reset_timeout(self, duration: float | None = None) -> None:
-        """The client has `duration` seconds from now (aiosmtpd calls this too)."""
-        now = self.loop.time()
-        self._deadline = now + (duration or self._timeout_duration)
+    def _reset_timeout(self, duration: float | None = None) -> None:  # aiosmtpd's connection_made calls it
+        self.allow(duration or self._timeout_duration)
+
+    def allow(self, seconds: float) -> None:
+        """From now the client, or our own work, has so long; then the connection is closed."""
+        self._deadline = self.loop.time() + seconds
         handle = self._timeout_handle
         if handle is None or handle.when() > self._deadline:
             if handle is not None:
@@ -235,7 +237,7 @@ class Connection(SMTP):
         plain, context = self.transport, self.server.ssl_context
         if plain is None or context is None:
             raise Disconnected
-        self._reset_timeout(HANDSHAKE_TIMEOUT + 5)
+        self.allow(HANDSHAKE_TIMEOUT + 5)
         try:
             transport = await self.loop.start_tls(
                 plain, self, context, server_side=True, ssl_handshake_timeout=HANDSHAKE_TIMEOUT

@@ -117,6 +117,6 @@ async def _exchange(session: Session, mechanism: str, initial: bytes | None) -> 
     exchange = sasl.start(mechanism, None if initial is None else sasl.decode_initial(initial))
     while isinstance(exchange.step, sasl.Challenge):
         session.respond(b"334 " + sasl.encode_challenge(exchange.step.data) + b"\r\n")
-        session._reset_timeout(session.policy.command_timeout)
+        session.allow(session.policy.command_timeout)
         exchange.respond(sasl.decode_response(await session.read_line(LINE_AUTH)))
     return exchange.step

@@ -86,10 +86,10 @@ class Session(Connection):
             return
         self.respond(reply(220, "", f"{self.server.hostname} ESMTP Mailstead"))
         while not self.leaving:
-            self._reset_timeout(self.policy.command_timeout)
+            self.allow(self.policy.command_timeout)
             try:
                 command = parse_command(await self.read_line())
-                self._reset_timeout(WORK_LIMIT)
+                self.allow(WORK_LIMIT)
                 await self._carry_out(command.verb, command.argument)
             except CommandError as error:
                 self.respond(error.reply)

@@ -15,6 +15,7 @@ from mailcore.errors import Code, MailError
 from mailcore.inbound import headers
 from mailcore.inbound.envelope import Envelope, Recipient, Source
 from mailcore.smtp import errors
+from mailcore.smtp.connection import WORK_LIMIT
 from mailcore.smtp.spool import Spool
 from mailcore.store import trace
 from mailcore.wire.smtp.command import no_argument, parse_bdat
@@ -133,7 +134,7 @@ async def data(session: Session, argument: bytes) -> None:
                 session.leave(FAULTS[Fault.BARE_NEWLINE] if reader.check.dot_line else reply(552, "5.3.4", TOO_BIG))
                 return
         session.input.feed(reader.rest)
-        session._reset_timeout(600)
+        session.allow(WORK_LIMIT)
         await _finish(session, current, spool, reader.check)
 
 
@@ -173,7 +174,7 @@ async def bdat(session: Session, argument: bytes) -> None:
 
 
 def _await_mail(session: Session, until: float) -> None:
-    session._reset_timeout(max(0.001, min(session.policy.data_timeout, until - session.loop.time())))
+    session.allow(max(0.001, min(session.policy.data_timeout, until - session.loop.time())))
 
 
 async def _read_chunk(session: Session, size: int, spool: Spool | None, current: object) -> None:
@@ -186,7 +187,7 @@ async def _read_chunk(session: Session, size: int, spool: Spool | None, current:
         if spool is not None and isinstance(current, Transaction):
             current.check.feed(octets)
             spool.write(octets)
-    session._reset_timeout(600)
+    session.allow(WORK_LIMIT)
 
 
 def _ready(session: Session) -> Transaction:
