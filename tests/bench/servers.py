@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests import postfix
+
 ROOT = Path(__file__).resolve().parents[2]
 DOMAIN = "bench.test"
 PASSWORD = "pw-of-the-bench"
@@ -215,35 +217,6 @@ service lmtp {{
 }}
 """
 
-_POSTFIX = """
-compatibility_level = 3.6
-queue_directory = {folder}/queue
-data_directory = {folder}/postfix-data
-command_directory = /usr/sbin
-daemon_directory = /usr/lib/postfix/sbin
-mail_owner = postfix
-setgid_group = postdrop
-inet_interfaces = loopback-only
-inet_protocols = ipv4
-myhostname = mx.{domain}
-mydestination =
-mynetworks = 127.0.0.0/8
-local_recipient_maps =
-virtual_mailbox_domains = {domain}
-virtual_mailbox_maps = static:ok
-virtual_transport = lmtp:inet:127.0.0.1:{lmtp}
-virtual_mailbox_limit = 0
-message_size_limit = 52428800
-maillog_file = {folder}/postfix.log
-maillog_file_prefixes = {folder}
-smtpd_tls_security_level = may
-smtpd_tls_cert_file = {folder}/cert.pem
-smtpd_tls_key_file = {folder}/key.pem
-multi_instance_enable = no
-alias_maps =
-alias_database =
-"""
-
 _LOCATIONS = {"maildir": "maildir:~/Maildir", "mdbox": "mdbox:~/mdbox"}
 
 
@@ -257,17 +230,15 @@ def rivals_missing() -> list[str]:
 
 def start_rival(kind: str, folder: Path) -> Server:
     """Postfix delivering by LMTP to a Dovecot with maildir or mdbox storage."""
-    import grp
     import pwd
 
     owner = pwd.getpwnam("mail")
     smtp, imap, imaps, lmtp = free_ports(4)
     folder.chmod(0o755)
-    for name in ("run", "mail", "queue", "postfix-data"):
+    for name in ("run", "mail", "postfix"):
         (folder / name).mkdir()
     os.chown(folder / "mail", owner.pw_uid, owner.pw_gid)
-    os.chown(folder / "postfix-data", pwd.getpwnam("postfix").pw_uid, grp.getgrnam("postfix").gr_gid)
-    _certificate(folder)
+    postfix.certificate(folder, f"mx.{DOMAIN}")
     names = {
         **{
             "folder": folder,
@@ -276,47 +247,33 @@ def start_rival(kind: str, folder: Path) -> Server:
             "location": _LOCATIONS[kind],
             "password": PASSWORD,
         },
-        **{"imap": imap, "imaps": imaps, "lmtp": lmtp, "domain": DOMAIN},
+        **{"imap": imap, "imaps": imaps, "lmtp": lmtp},
     }
     (folder / "dovecot.conf").write_text(_DOVECOT.format(**names))
-    (folder / "main.cf").write_text(_POSTFIX.format(**names))
-    master = Path("/usr/share/postfix/master.cf.dist")
-    lines = (master if master.exists() else Path("/etc/postfix/master.cf")).read_text().splitlines()
-    services = [_service(line, smtp) for line in lines if line.strip() and not line.startswith("#")]
-    (folder / "master.cf").write_text("\n".join(services) + "\n")
-    for command in (["dovecot", "-c", str(folder / "dovecot.conf")], ["postfix", "-c", str(folder), "start"]):
-        # To a file, not a pipe: the daemons keep what they inherit.
-        with (folder / "start.log").open("ab") as log:
-            code = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log).returncode
-        if code:
-            raise BenchError(f"{' '.join(command)} failed: {(folder / 'start.log').read_text()[-1000:]}")
+    # To a file, not a pipe: the daemons keep what they inherit.
+    with (folder / "start.log").open("ab") as log:
+        command = ["dovecot", "-c", str(folder / "dovecot.conf")]
+        code = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log).returncode
+    if code:
+        raise BenchError(f"Dovecot does not start: {(folder / 'start.log').read_text()[-1000:]}")
+    try:
+        relay = postfix.start(
+            folder / "postfix",
+            smtp,
+            f"mx.{DOMAIN}",
+            {
+                "virtual_mailbox_domains": DOMAIN,
+                "virtual_mailbox_maps": "static:ok",
+                "virtual_transport": f"lmtp:inet:127.0.0.1:{lmtp}",
+                "virtual_mailbox_limit": 0,
+            },
+        )
+    except postfix.PostfixError as error:
+        raise BenchError(str(error)) from error
     wait_port(smtp)
     wait_port(imap)
-    roots = [
-        int((folder / "run" / "master.pid").read_text()),
-        int((folder / "queue" / "pid" / "master.pid").read_text()),
-    ]
+    roots = [int((folder / "run" / "master.pid").read_text()), relay.master]
     return Server(kind, smtp, imap, imaps, folder, roots, mail_process=roots[:1])
-
-
-def _service(line: str, port: int) -> str:
-    """A line of master.cf with our port, without chroot."""
-    if line[0].isspace():
-        return line
-    fields = line.split(None, 7)
-    if fields[0] == "smtp" and fields[1] == "inet":
-        fields[0] = f"127.0.0.1:{port}"
-    fields[4] = "n"
-    return " ".join(fields)
-
-
-def _certificate(folder: Path) -> None:
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", f"/CN=mx.{DOMAIN}"]
-        + ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")],
-        check=True,
-        capture_output=True,
-    )
 
 
 def versions(names: Sequence[str]) -> str:
