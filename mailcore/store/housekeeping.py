@@ -126,6 +126,8 @@ async def _remove_blobs(tx: Tx, hashes: Sequence[bytes]) -> int:
 async def trace_partitions(tx: Tx, now: datetime | None = None, days: int = KEEP_TRACE) -> list[str]:
     """Make the trace's partitions for the weeks to come, drop those older than `days`; returns what was done."""
     now = now or datetime.now(UTC)
+    # Whoever waits for this lock makes everybody wait who traces: rather not now than that.
+    await tx.execute("SET LOCAL lock_timeout = '2s'")
     there = {row[0] for row in await tx.fetch(TRACE_PARTITIONS)}
     monday = (now - timedelta(days=now.weekday())).replace(hour=0, minute=0, second=0, microsecond=0)
     done = []
