@@ -9,7 +9,7 @@ const BODY_PROPERTIES = ["partId", "blobId", "size", "name", "type", "charset", 
 export const FULL = { properties: PROPERTIES, bodyProperties: BODY_PROPERTIES, fetchTextBodyValues: true, maxBodyValueBytes: 400_000 };
 
 /** `expanded` holds email ids; `images` those whose remote images are shown; `unfolded`: middle messages are listed. */
-export const thread = { id: null, error: null, expanded: new Set(), details: new Set(), images: new Set(), unfolded: false };
+export const thread = { id: null, error: null, expanded: new Set(), details: new Set(), images: new Set(), unfolded: false, seen: false };
 
 export const openThreadId = () => thread.id;
 
@@ -25,7 +25,7 @@ export const isLoaded = () => messages().length > 0;
 
 export function openThread(id) {
   if (thread.id === id) return;
-  Object.assign(thread, { id, error: null, expanded: new Set(), details: new Set(), images: new Set(), unfolded: false });
+  Object.assign(thread, { id, error: null, expanded: new Set(), details: new Set(), images: new Set(), unfolded: false, seen: false });
   if (id) {
     if (isLoaded()) settle();
     loadThread(id);
@@ -52,7 +52,7 @@ export async function loadThread(id) {
   changed();
 }
 
-/** Expand the newest message the first time, and count the conversation as read once it is shown. */
+/** The first time: expand the newest message and count the conversation as read. What arrives later waits to be opened. */
 function settle() {
   thread.error = null;
   const shown = messages();
@@ -60,6 +60,8 @@ function settle() {
     const newest = shown.findLast((email) => !has(email, "$draft")) ?? shown.at(-1);
     thread.expanded.add(newest.id);
   }
+  if (thread.seen || !shown.length) return;
+  thread.seen = true;
   onShown(shown);
 }
 
@@ -72,7 +74,10 @@ export function whenShown(callback) {
 
 export function toggleMessage(id) {
   if (thread.expanded.has(id)) thread.expanded.delete(id);
-  else thread.expanded.add(id);
+  else {
+    thread.expanded.add(id);
+    onShown([state.emails.get(id)]);
+  }
   changed();
 }
 

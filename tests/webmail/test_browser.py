@@ -49,6 +49,7 @@ def test_signing_in_leads_to_the_mail(desk: Desk, alice: Person) -> None:
     page.get_by_role("button", name="Sign in").click()
     expect(rows(page)).to_have_count(1)
     page.get_by_role("button", name="Account").click()
+    expect(page.locator(".menu-heading")).to_have_text(alice.address)
     page.get_by_role("menuitem", name="Sign out").click()
     page.wait_for_url("**/login/**")
 

@@ -44,7 +44,7 @@ _LINK = re.compile(r"""https?://[^\s<>"']{1,2000}[^\s<>"'.,;:!?)\]]""")
 _READ_CSS = """
 :root{color-scheme:%(scheme)s}
 body{background:%(sheet)s;margin:0;padding:4px 12px 16px;overflow-wrap:anywhere;
-font:15px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",sans-serif}
+font:15px/1.55 Inter,system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",sans-serif}
 img{max-width:100%%}
 img:not([src]){display:inline-block;box-sizing:border-box;min-width:1.5em;min-height:1.5em;
 border:1px dashed rgba(128,128,128,.55);border-radius:4px;color:gray;font-size:12px}
@@ -55,7 +55,8 @@ pre{white-space:pre-wrap}
 """
 # After the mail's own rules: sheets made for 600 pixels and more fit a phone.
 _NARROW_CSS = (
-    "@media(max-width:560px){img{max-width:calc(100vw - 4em)!important;height:auto!important}"
+    "@media(max-width:560px){img{max-width:calc(100vw - 2em)!important;height:auto!important}"
+    "img:not([src]){max-width:calc(100vw - 9em)!important;max-height:8em}"
     "table{max-width:100%!important}table[width]{width:100%!important}td,th{min-width:0!important}}"
 )
 _PAGE_CSS = """

@@ -21,9 +21,9 @@ function place(menu, anchor) {
 
 /**
  * Show `items` under `anchor`: {label, icon, run, detail, danger, checked, disabled} or null for a line.
- * With `filter` a field at the top narrows them by name.
+ * With `filter` a field at the top narrows them by name; `heading` is a line above them.
  */
-export function openMenu(anchor, items, { label = "Menu", filter = false } = {}) {
+export function openMenu(anchor, items, { label = "Menu", filter = false, heading = "" } = {}) {
   const again = open?.anchor === anchor;
   closeMenu();
   if (again) return;
@@ -34,6 +34,7 @@ export function openMenu(anchor, items, { label = "Menu", filter = false } = {})
     const wanted = words.toLowerCase();
     const shown = items.filter((item) => !wanted || item?.label.toLowerCase().includes(wanted));
     render(html`
+      ${heading ? html`<p class="menu-heading truncate" title=${heading}>${heading}</p>` : nothing}
       ${filter ? html`<input class="input menu-filter" type="text" placeholder="Find a folder" aria-label="Find a folder" autocomplete="off"
         @input=${(event) => { words = event.target.value; draw(); }}>` : nothing}
       <div role="menu" aria-label=${label} class="menu-items">

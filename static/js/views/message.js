@@ -40,6 +40,13 @@ function print(email) {
   if (part) window.open(bodyUrl(email, part, { images: thread.images.has(email.id), use: "page" }), "_blank", "noopener");
 }
 
+function download(email) {
+  const link = document.createElement("a");
+  link.download = `${(email.subject || "message").replace(/[^\p{L}\p{N} ._-]/gu, "_").slice(0, 80)}.eml`;
+  link.href = downloadUrl(email.blobId, link.download, "message/rfc822");
+  link.click();
+}
+
 function messageMenu(event, email) {
   event.stopPropagation();
   openMenu(event.currentTarget, [
@@ -49,7 +56,7 @@ function messageMenu(event, email) {
     null,
     { label: has(email, "$seen") ? "Mark as unread" : "Mark as read", icon: "mail", run: () => setKeywordOn([email], "$seen", !has(email, "$seen")) },
     { label: "Print", icon: "printer", run: () => print(email) },
-    { label: "Download message", icon: "download", run: () => location.assign(downloadUrl(email.blobId, `${email.subject || "message"}.eml`, "message/rfc822")) },
+    { label: "Download message", icon: "download", run: () => download(email) },
     null,
     { label: "Delete this message", icon: "trash-2", danger: true, run: () => removeMessage(email) },
   ], { label: "Message" });

@@ -37,7 +37,7 @@ function accountMenu(event) {
     { label: "Keyboard shortcuts", icon: "keyboard", detail: "?", run: showShortcuts },
     { label: "Change password", icon: "key-round", run: () => location.assign("/settings/security/password/") },
     { label: "Sign out", icon: "log-out", run: () => document.getElementById("sign-out").submit() },
-  ], { label: "Account" });
+  ], { label: "Account", heading: session?.username });
 }
 
 export function search(query, everywhere = state.route.everywhere) {
