@@ -23,5 +23,7 @@ async def enable(session: Session, command: Command) -> Done:
         if bits is not None and bits & ~session.enabled:
             session.enabled |= bits
             fresh.append(_SPELLING.get(name, name))
+    if session.rev2 and session.selected is not None:
+        session.selected.recent.clear()
     session.send(response.enabled_line(fresh))
     return Done("ENABLE completed")

@@ -106,7 +106,8 @@ async def _load(session: Session, args: SelectArgs, read_only: bool) -> changes.
         mailbox.highest_modseq,
         read_only=read_only,
     )
-    view.add_recent(*server.recent.claim(account_id, mailbox.id, first_recent, mailbox.uidnext, keep=read_only))
+    if not session.rev2:
+        view.add_recent(*server.recent.claim(account_id, mailbox.id, first_recent, mailbox.uidnext, keep=read_only))
     session.select(view)
     _describe(session, mailbox, known)
     return resync
