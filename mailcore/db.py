@@ -173,8 +173,8 @@ async def _configure(connection: psycopg.AsyncConnection[Row]) -> None:
     connection.prepare_threshold = 1
     connection.prepared_max = 300
     arrays.register(connection)
-    # libpq's input buffer grows to the largest value it has seen and stays so. At its first 16 kB, every 16 kB of a result
-    # are a turn of the event loop: 10,000 headers cost 22 ms of CPU, with 256 kB 13 ms, and Postgres waits less, too.
+    # libpq's input buffer grows to the largest value it has seen and stays so. As it is, every 16 kB of a result are a
+    # turn of the event loop: 10,000 headers cost 22 ms of CPU, with 256 kB 13 ms, and Postgres waits less, too.
     await connection.execute("SELECT repeat('x', 200000)")
 
 
