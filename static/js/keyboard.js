@@ -111,10 +111,17 @@ export function showShortcuts() {
 let prefix = "";
 let prefixTimer = null;
 
+/** A window has just opened and has no caret yet (the editor loads): what is typed now is meant for it, not for the list. */
+const awaitsCaret = () => state.composers.some((composer) => !composer.minimised && !composer.reached && performance.now() - composer.opened < 5000);
+
 function onKey(event) {
   if (event.defaultPrevented || event.metaKey || event.ctrlKey || event.altKey || event.isComposing) return;
   const target = event.target;
   if (target.closest?.("input:not([type='checkbox']), textarea, select, [contenteditable='true'], .composer, dialog")) return;
+  if (awaitsCaret()) {
+    event.preventDefault();
+    return;
+  }
   if (event.key === "Escape") {
     if (state.selection.size) {
       state.selection.clear();

@@ -103,7 +103,7 @@ function one(composer) {
   const on = drop(composer);
   const title = composer.subject || composer.title;
   return html`
-    <section id=${composer.key} class=${classMap({ "composer": true, "composer--minimised": composer.minimised, "composer--full": composer.full, "composer--dragging": Boolean(composer.dragging) })}
+    <section id=${composer.key} @focusin=${() => { composer.reached = true; }} class=${classMap({ "composer": true, "composer--minimised": composer.minimised, "composer--full": composer.full, "composer--dragging": Boolean(composer.dragging) })}
       role="dialog" aria-label=${title} @keydown=${(event) => onKey(event, composer)} @dragover=${on.over} @dragleave=${on.leave} @drop=${on.here}>
       <div class="compose-head" @click=${(event) => { if (composer.minimised && !event.target.closest(".icon-button")) { composer.minimised = false; changed(); } }}>
         <button class="icon-button icon-button--sm compose-back" aria-label="Close" @click=${() => dismiss(composer)}>${icon("arrow-left")}</button>

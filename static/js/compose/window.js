@@ -30,7 +30,7 @@ function make(fields) {
     key: `compose-${(number += 1)}`, title: "New message", identity: state.identities[0], to: [], cc: [], bcc: [], showCc: false, showBcc: false,
     subject: "", mode: "rich", markup: "<div><br></div>", text: "", forwarded: null, files: [], inReplyTo: null, references: null, answers: null, draftId: null,
     version: 0, saved: 0, busy: "", status: "", error: "", minimised: false, full: false, loading: false, editor: null, root: null, timer: null, saving: null,
-    focus: "to", closed: false, ...fields,
+    focus: "to", opened: performance.now(), reached: false, closed: false, ...fields,
   };
   /** Something changed: draw, and save a little later. */
   composer.touch = () => {
