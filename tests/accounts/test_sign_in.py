@@ -135,6 +135,11 @@ def test_the_password_is_changed_with_the_old_one_and_judged(client: Client) -> 
     assert post(Client(), ALICE, "staple battery").status_code == 302
 
 
+def test_an_address_that_leads_nowhere_leads_back_to_the_mail(client: Client) -> None:
+    answer = client.get("/no/such/page/")
+    assert answer.status_code == 404 and b'<a href="/">Back to mail</a>' in answer.content
+
+
 def test_nobody_signs_up(client: Client) -> None:
     for path in ("/signup/", "/accounts/signup/", "/login/signup/", "/password/reset/"):
         assert client.get(path).status_code == 404

@@ -50,6 +50,10 @@ def test_signing_in_leads_to_the_mail(desk: Desk, alice: Person) -> None:
     expect(rows(page)).to_have_count(1)
     page.get_by_role("button", name="Account").click()
     expect(page.locator(".menu-heading")).to_have_text(alice.address)
+    page.get_by_role("menuitem", name="Two-factor sign-in").click()
+    expect(page.get_by_role("heading", name="Two-Factor Authentication")).to_be_visible()
+    page.get_by_role("link", name="Back to mail").click()
+    page.get_by_role("button", name="Account").click()
     page.get_by_role("menuitem", name="Sign out").click()
     page.wait_for_url("**/login/**")
 
