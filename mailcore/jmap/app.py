@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -9,7 +10,7 @@ from mailcore.conf import Conf
 from mailcore.errors import Code, MailError
 from mailcore.inbound.receive import Receiver
 from mailcore.inbound.recipients import Directory
-from mailcore.jmap import auth, blobs, engine, limits, push, session
+from mailcore.jmap import auth, engine, limits, push, session, transfer
 from mailcore.jmap.auth import Caller, Slots
 from mailcore.jmap.context import Context, Services
 from mailcore.jmap.errors import Problem, request_problem
@@ -20,13 +21,15 @@ log = logging.getLogger(__name__)
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+# A larger request is read beside the event loop.
+INLINE_OCTETS = 300_000
 REQUESTS = Slots(limits.MAX_CONCURRENT_REQUESTS, "maxConcurrentRequests")
 
 
 def create(ingest: Ingest, conf: Conf) -> App:
     """The application of a process, over its batcher."""
     receiver = Receiver(ingest, conf.hostname, checks_on=conf.checks != ("off",))
-    services = Services(ingest, receiver, Directory(), conf.hostname, conf.message_size)
+    services = Services(ingest, receiver, Directory(), conf.hostname, conf.message_size, conf.data / "spool")
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         request = Request.of(scope, receive)
@@ -72,10 +75,10 @@ async def _route(request: Request, services: Services, receive: Receive, send: S
             await push.events(request, caller, receive, send)
         case ["jmap", "upload", account]:
             _require(request, "POST")
-            await blobs.upload(request, caller, account, send)
+            await transfer.upload(request, services, caller, account, send)
         case ["jmap", "download", account, blob_id, *name]:
             _require(request, "GET", "HEAD")
-            await blobs.download(request, caller, account, blob_id, "/".join(name), send)
+            await transfer.download(request, services, caller, account, blob_id, "/".join(name), send)
         case _:
             raise Problem(404, "about:blank", "there is nothing here")
 
@@ -92,6 +95,10 @@ async def _call(request: Request, services: Services, caller: Caller, send: Send
         raise request_problem("notJSON", "the content type must be application/json")
     async with REQUESTS.awaited(caller.account_id):
         body = await request.body(limits.MAX_SIZE_REQUEST, "maxSizeRequest", limits.REQUEST_SECONDS)
-        await respond_json(send, await engine.run(engine.parse(body), Context(caller, services)))
+        if len(body) > INLINE_OCTETS:
+            parsed = await asyncio.to_thread(engine.parse, body)
+        else:
+            parsed = engine.parse(body)
+        await respond_json(send, await engine.run(parsed, Context(caller, services)))
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from mailcore import db
@@ -14,6 +16,8 @@ from mailcore.store import changes
 from mailcore.store.ingest import Ingest
 
 Json = dict[str, Any]
+
+LARGE_AT_ONCE = 3
 
 CORE = "urn:ietf:params:jmap:core"
 MAIL = "urn:ietf:params:jmap:mail"
@@ -29,6 +33,10 @@ class Services:
     directory: Directory
     hostname: str
     message_size: int
+    spool: Path
+    """Where uploads lie while they come in."""
+    large: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_AT_ONCE))
+    """Held by whoever has a whole large thing in memory."""
 
 
 @dataclass(slots=True)

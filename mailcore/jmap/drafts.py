@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from accounts.addresses import domain_name
+from accounts.addresses import domain_name, parse_address
 from accounts.errors import AddressError
 from mailcore.jmap import headers, limits, values
 from mailcore.jmap.errors import MethodError, SetError, invalid
@@ -121,8 +121,17 @@ def _fields(email: Json, hostname: str) -> list[tuple[str, bytes]]:
         if email.get(prop) is not None:
             put(prop, name, _rendered(prop, compose.message_ids_value, _strings(email[prop], prop)))
     if email.get("messageId") is None and "message-id" not in given:
-        put("messageId", "Message-ID", compose.message_ids_value([compose.new_message_id(hostname)]))
+        put("messageId", "Message-ID", compose.message_ids_value([compose.new_message_id(_domain(email, hostname))]))
     return [found[name] for name in ORDER if name in found and found[name][1]] + extra
+
+
+def _domain(email: Json, hostname: str) -> str:
+    """The writer's domain, which names the message; ours when there is none that could."""
+    try:
+        domain = parse_address(email["from"][0]["email"]).domain
+    except (AddressError, LookupError, TypeError):
+        return hostname
+    return hostname if domain.startswith("[") else domain
 
 
 def people(value: Any, prop: str) -> list[Addr]:

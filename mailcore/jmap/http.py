@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
@@ -68,30 +68,31 @@ class Request:
         return dict(parse_qsl(octets.decode("latin-1"), keep_blank_values=True, max_num_fields=20))
 
     async def body(self, limit: int, limit_name: str, seconds: float) -> bytes:
-        """The whole body; raises Problem for more than `limit` octets and when it takes too long, Gone."""
+        """The whole body; raises as `pieces`."""
+        return b"".join([piece async for piece in self.pieces(limit, limit_name, seconds)])
+
+    async def pieces(self, limit: int, limit_name: str, seconds: float) -> AsyncIterator[bytes]:
+        """The body as it comes; raises Problem for more than `limit` octets and when it takes too long, Gone."""
         announced = self.headers.get(b"content-length", b"0")
         if announced.isdigit() and int(announced) > limit:
             raise limit_problem(limit_name, f"at most {limit} octets are accepted", 413)
-        try:
-            async with asyncio.timeout(seconds):
-                return await self._read(limit, limit_name)
-        except TimeoutError:
-            raise Problem(408, "about:blank", "the request took too long to arrive") from None
-
-    async def _read(self, limit: int, limit_name: str) -> bytes:
-        pieces: list[bytes] = []
+        deadline = asyncio.get_running_loop().time() + seconds
         size = 0
         while True:
-            message = await self.receive()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await self.receive()
+            except TimeoutError:
+                raise Problem(408, "about:blank", "the request took too long to arrive") from None
             if message["type"] == "http.disconnect":
                 raise Gone
             piece = bytes(message.get("body", b""))
             size += len(piece)
             if size > limit:
                 raise limit_problem(limit_name, f"at most {limit} octets are accepted", 413)
-            pieces.append(piece)
+            yield piece
             if not message.get("more_body"):
-                return b"".join(pieces)
+                return
 
 
 async def respond(send: Send, status: int, body: bytes, content_type: bytes, headers: Headers = ()) -> None:

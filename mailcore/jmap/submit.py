@@ -19,13 +19,14 @@ from mailcore.inbound.recipients import Directory
 from mailcore.jmap import ids, limits, queries, values
 from mailcore.jmap.context import Context
 from mailcore.jmap.errors import MethodError, SetError, invalid
-from mailcore.jmap.methods.identity import Sender, identities
+from mailcore.jmap.identities import Sender, identities
 from mailcore.jmap.submissions import submission_id
 from mailcore.mime import Summary
 from mailcore.store import fetch, trace
 
 Json = dict[str, Any]
 
+MAX_AUTHORS = 20
 AT_ONCE = 16  # recipients looked up together
 PROPERTIES = frozenset({"identityId", "emailId", "envelope"})
 
@@ -57,6 +58,11 @@ async def submit(context: Context, given: Json) -> tuple[int, Json]:
     for name in given:
         if name not in PROPERTIES:
             raise invalid(f"{name[:100]} cannot be set", name[:100])
+    async with context.services.large:
+        return await _submit(context, given)
+
+
+async def _submit(context: Context, given: Json) -> tuple[int, Json]:
     async with db.read() as tx:
         sender = await _identity(tx, context, given)
         letter = await _letter(tx, context, given)
@@ -200,6 +206,8 @@ async def _require_own(tx: db.Tx, context: Context, route: _Route, letter: _Lett
     authors = headers.authors(headers.split(letter.raw).header)
     if not authors:
         raise SetError("invalidEmail", "an email that is sent has one From field", ["from"])
+    if len(authors) > MAX_AUTHORS:
+        raise SetError("invalidEmail", "there are too many addresses in From", ["from"])
     for author in authors:
         if not await sender_allowed(tx, context.account_id, author):
             raise SetError("forbiddenFrom", f"you may not send as {author[:200]}")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import os
 
 import pytest
 
 from mailcore.jmap import limits
-from mailcore.jmap.blobs import UPLOADS
+from mailcore.jmap.transfer import UPLOADS
 from tests.jmap.world import SIMPLE, Client, World
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -154,6 +155,23 @@ async def test_uploads_are_bounded_in_size_and_number(world: World, monkeypatch:
     for one in taken:
         one.__exit__(None, None, None)
     assert await upload(alice, b"x")
+
+
+async def test_a_large_attachment_is_decoded_on_the_way(world: World) -> None:
+    alice = world.alice
+    content = os.urandom(5_000_001)
+    encoded = base64.encodebytes(content)  # lines end in LF, and junk is passed over
+    encoded = encoded[:1000] + b"!!\n" + encoded[1000:]
+    raw = b"Content-Type: application/zip\nContent-Transfer-Encoding: base64\n\n" + encoded
+    email = await world.deliver(alice.account, raw)
+    answer = await alice.request("GET", f"/jmap/download/{alice.id}/P{email[1:]}-1/x.zip")
+    assert answer.body == content and "content-length" not in answer.headers
+    made = await alice.call(
+        "Email/set",
+        create={"a": {"mailboxIds": {"F2": True}, "attachments": [{"blobId": f"P{email[1:]}-1", "type": "a/b"}]}},
+    )
+    number = made["created"]["a"]["id"][1:]
+    assert (await alice.request("GET", f"/jmap/download/{alice.id}/P{number}-1/x.zip")).body == content
 
 
 async def test_a_large_message_downloads_in_pieces(world: World) -> None:

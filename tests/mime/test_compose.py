@@ -1,4 +1,4 @@
-"""What is composed parses back to what was meant, can be carried by any relay, and never holds a field nobody asked for."""
+"""What is composed parses back to what was meant, any relay can carry it, and it has no field nobody asked for."""
 
 from __future__ import annotations
 
@@ -146,7 +146,10 @@ def test_a_message_with_all_there_is_has_the_shape_that_mail_readers_expect() ->
     ("moment", "written"),
     [
         (datetime(2026, 3, 1, 9, 5, 7, tzinfo=UTC), b"Sun, 1 Mar 2026 09:05:07 +0000"),
-        (datetime(2026, 3, 1, 9, 5, 7, tzinfo=timezone(timedelta(hours=-3, minutes=-30))), b"Sun, 1 Mar 2026 09:05:07 -0330"),
+        (
+            datetime(2026, 3, 1, 9, 5, 7, tzinfo=timezone(timedelta(hours=-3, minutes=-30))),
+            b"Sun, 1 Mar 2026 09:05:07 -0330",
+        ),
     ],
 )
 def test_a_date_keeps_its_offset(moment: datetime, written: bytes) -> None:
@@ -173,7 +176,7 @@ def test_a_raw_header_value_that_would_end_its_field_is_refused(value: str) -> N
     ],
 )
 def test_parts_cannot_bring_header_fields(part: compose.Body) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"\w"):
         message(body=part)
 
 

@@ -29,6 +29,7 @@ PROPERTIES = METADATA | SUMMARY | STRUCTURE | {"headers", "hasAttachment", "prev
 DEFAULT = PROPERTIES - {"headers", "bodyStructure"}
 # Rendering more text than this leaves the event loop.
 INLINE_OCTETS = 300_000
+INLINE_EMAILS = 500
 
 FETCH = ("fetchTextBodyValues", "fetchHTMLBodyValues", "fetchAllBodyValues")
 
@@ -130,7 +131,7 @@ async def get(context: Context, args: Json) -> Json:
         present = await queries.presences(tx, context.account_id, list(numbers))
         found = await _rows(tx, context.account_id, present, asked)
         octets = await _read(tx, context.account_id, found, asked) if found else 0
-    if octets > INLINE_OCTETS:
+    if octets > INLINE_OCTETS or len(found) > INLINE_EMAILS:
         emails = await asyncio.to_thread(_render, found, present, asked)
     else:
         emails = _render(found, present, asked)

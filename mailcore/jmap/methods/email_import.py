@@ -26,13 +26,14 @@ async def email_import(context: Context, args: Json) -> Json:
         known = await known_mailboxes(tx, context.account_id)
     check_state(args, old_state)
     for creation_id, item in given.items():
-        try:
-            place, raw = await _message(context, item, known)
-        except SetError as error:
-            outcome.not_created[creation_id] = error.body
-        else:
-            # One after the other: they may be large, and all of them would not fit into memory.
-            await store(context, {creation_id: (place, raw)}, outcome)
+        async with context.services.large:
+            # One after the other: they may be large, and all of them need not fit into memory.
+            try:
+                place, raw = await _message(context, item, known)
+            except SetError as error:
+                outcome.not_created[creation_id] = error.body
+            else:
+                await store(context, {creation_id: (place, raw)}, outcome)
     context.wrote()
     async with db.read() as tx:
         new_state = await context.state(tx)

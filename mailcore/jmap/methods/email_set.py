@@ -120,17 +120,30 @@ async def email_set(context: Context, args: Json) -> Json:
 
 
 async def _create(context: Context, create: dict[str, Json], outcome: Outcome) -> None:
-    wanted: dict[str, tuple[Place, bytes]] = {}
     async with db.read() as tx:
         known = await known_mailboxes(tx, context.account_id)
+    small: dict[str, tuple[Place, bytes]] = {}
     for creation_id, given in create.items():
         try:
             place = place_of(context, given, known)
-            content = await blobs.load_all(context.account_id, drafts.blob_ids(given))
-            wanted[creation_id] = (place, await _compose(context, given, content))
+            named = drafts.blob_ids(given)
+            if named:
+                await _create_large(context, creation_id, place, given, named, outcome)
+            else:
+                small[creation_id] = (place, await _compose(context, given, {}))
         except SetError as error:
             outcome.not_created[creation_id] = error.body
-    await store(context, wanted, outcome)
+    # All of them together are no larger than the request was.
+    await store(context, small, outcome)
+
+
+async def _create_large(
+    context: Context, creation_id: str, place: Place, given: Json, named: Sequence[str], outcome: Outcome
+) -> None:
+    """An email with attachments: one at a time, because all of them need not fit into memory."""
+    async with context.services.large:
+        content = await blobs.load_all(context.account_id, named)
+        await store(context, {creation_id: (place, await _compose(context, given, content))}, outcome)
 
 
 async def _compose(context: Context, given: Json, content: Mapping[str, bytes]) -> bytes:

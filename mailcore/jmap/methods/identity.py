@@ -2,51 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
-
 from mailcore import db
-from mailcore.auth.senders import sender_addresses
 from mailcore.jmap.context import SUBMISSION, Context, Json, method
 from mailcore.jmap.errors import MethodError, SetError
-from mailcore.jmap.methods.common import (
-    Outcome,
-    check_state,
-    set_arguments,
-    wanted_ids,
-    wanted_properties,
-)
-from mailcore.jmap.session import PERSON
+from mailcore.jmap.identities import identities, state_of
+from mailcore.jmap.methods.common import Outcome, check_state, set_arguments, wanted_ids, wanted_properties
 from mailcore.jmap.values import text
 
 PROPERTIES = frozenset({"id", "name", "email", "replyTo", "bcc", "textSignature", "htmlSignature", "mayDelete"})
-
-
-@dataclass(frozen=True, slots=True)
-class Sender:
-    """An address to send as."""
-
-    id: str
-    name: str
-    email: str
-
-
-async def identities(tx: db.Tx, account_id: int) -> list[Sender]:
-    """The account's identities, its own address first."""
-    row = await tx.one(PERSON, (account_id,))
-    address, name = row if row else ("", "")
-    found = await sender_addresses(tx, account_id)
-    found.sort(key=lambda other: other != address)
-    return [Sender(_id(other), name, other) for other in found]
-
-
-def _id(address: str) -> str:
-    return "I" + hashlib.blake2b(address.encode(), digest_size=12).hexdigest()
-
-
-def _state(found: list[Sender]) -> str:
-    joined = "\n".join(f"{one.name}\0{one.email}" for one in found)
-    return hashlib.blake2b(joined.encode(), digest_size=8).hexdigest()
 
 
 @method("Identity/get", SUBMISSION, "ids", "properties")
@@ -72,14 +35,14 @@ async def get(context: Context, args: Json) -> Json:
     if wanted is None:
         wanted = list(rows)
     chosen = [{name: rows[one][name] for name in rows[one] if name in properties} for one in wanted if one in rows]
-    return {"state": _state(found), "list": chosen, "notFound": [one for one in wanted if one not in rows]}
+    return {"state": state_of(found), "list": chosen, "notFound": [one for one in wanted if one not in rows]}
 
 
 @method("Identity/changes", SUBMISSION, "sinceState", "maxChanges")
 async def identity_changes(context: Context, args: Json) -> Json:
     since = text(args, "sinceState")
     async with db.read() as tx:
-        state = _state(await identities(tx, context.account_id))
+        state = state_of(await identities(tx, context.account_id))
     if since != state:
         raise MethodError("cannotCalculateChanges", "ask for all identities")
     nothing: Json = {"created": [], "updated": [], "destroyed": []}
@@ -92,7 +55,7 @@ async def identity_set(context: Context, args: Json) -> Json:
     create, update, destroy = set_arguments(args)
     async with db.read() as tx:
         found = await identities(tx, context.account_id)
-    state = _state(found)
+    state = state_of(found)
     check_state(args, state)
     known = {one.id for one in found}
     fixed = SetError("forbidden", "identities are made by the administrator").body
