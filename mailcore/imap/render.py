@@ -107,9 +107,13 @@ def _day(ordinal: int) -> bytes:
     return response.internaldate(midnight)[:12]
 
 
+_MINUTES = tuple(b" %02d:%02d:" % divmod(minute, 60) for minute in range(24 * 60))
+_SECONDS = tuple(b'%02d +0000"' % second for second in range(60))
+
+
 def _internaldate(when: datetime) -> bytes:
-    """response.internaldate for the store's dates, which are in UTC, at a quarter of its cost."""
-    return b'%b %02d:%02d:%02d +0000"' % (_day(when.toordinal()), when.hour, when.minute, when.second)
+    """response.internaldate for the store's dates, which are in UTC, at a fifth of its cost."""
+    return _day(when.toordinal()) + _MINUTES[when.hour * 60 + when.minute] + _SECONDS[when.second]
 
 
 def _saved(when: datetime | None) -> bytes:

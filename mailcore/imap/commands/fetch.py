@@ -35,6 +35,8 @@ NARROW_FIRST, NARROW_CHUNK = 1000, 3000
 # Octets of message bodies a time.
 OCTETS = 2 * 1024 * 1024
 
+_MESSAGE_ID = 1  # its place among the columns of a plan that remembers
+
 T = TypeVar("T")
 
 
@@ -84,7 +86,8 @@ async def fetch_(session: Session, command: Command) -> Done:
     expected = sum(part.stop - part.start for part in slices)
     found = 0
     sizes = (NARROW_FIRST, NARROW_CHUNK) if plan.narrow else (FIRST, CHUNK)
-    reads = (_read(session, plan, uids, seqs) for uids, seqs in view.chunks(slices, *sizes))
+    reader = _Reader(session, plan)
+    reads = (reader.read(uids, seqs) for uids, seqs in view.chunks(slices, *sizes))
     async for chunk in _ahead(reads):
         found += len(chunk.rows)
         if plan.bodies:
@@ -108,9 +111,8 @@ def _plan(items: Sequence[FetchItem], session: Session) -> Plan:
         else:
             (fixed if column.fixed else columns).append(column)
     seen = not session.view.read_only and any(sets_seen(item) for item in rest)
-    names = ["uid", *(name for column in columns for name in column.columns)]
-    if fixed:
-        names.append("message_id")
+    names = ["uid", "message_id"] if fixed else ["uid"]
+    names += [name for column in columns for name in column.columns]
     if rest:
         names += bodies.COLUMNS
         if bodies.needs_parts(rest):
@@ -134,34 +136,48 @@ async def _changed(session: Session, args: FetchArgs, slices: Iterable[slice]) -
     return NumSet.of(wanted).slices(view.uids)
 
 
-async def _read(session: Session, plan: Plan, uids: array[int], seqs: Sequence[int]) -> Chunk:
-    """A chunk's rows, with what is known of its messages already or else read with them."""
-    columns = plan.columns
-    tails = None
-    key = (session.account_id, tuple(item.text for item in plan.fixed))
-    memory, now = session.server.tails, asyncio.get_running_loop().time()
-    if plan.fixed:
-        if memory.knows(key):
-            rows = await _rows(session, uids, seqs, columns)
-            tails = memory.get(key, [row[columns.index("message_id")] for row in rows], now)
-        if tails is None:
-            columns = tuple(dict.fromkeys((*columns, *(name for item in plan.fixed for name in item.columns))))
-    if tails is None:
-        rows = await _rows(session, uids, seqs, columns)
-    if len(rows) != len(uids):
-        # Some have been expunged, which the client does not know yet.
-        known = dict(zip(uids, seqs, strict=True))
-        rows = [row for row in rows if row[0] in known]
-        seqs = [known[row[0]] for row in rows]
-        tails = None if tails is None else memory.get(key, [row[columns.index("message_id")] for row in rows], now)
-    marked = False
-    if plan.seen:
-        rows, marked = await _mark_seen(session, columns, rows)
-    chunk = Rows(columns, rows, seqs, session.view)
-    if plan.fixed and tails is None:
-        tails = render.tails(plan.fixed, chunk)
-        memory.put(key, chunk["message_id"], tails, now)
-    return Chunk(chunk, tails, marked)
+class _Reader:
+    """Reads the chunks of one FETCH: columns from the store, what never changes from memory while all of it is there."""
+
+    def __init__(self, session: Session, plan: Plan) -> None:
+        self._session = session
+        self._plan = plan
+        self._key = (session.account_id, tuple(item.text for item in plan.fixed))
+        self._remembered = bool(plan.fixed) and session.server.tails.knows(self._key)
+        self._all_columns = tuple(
+            dict.fromkeys((*plan.columns, *(name for item in plan.fixed for name in item.columns)))
+        )
+
+    async def read(self, uids: array[int], seqs: Sequence[int]) -> Chunk:
+        """The messages of a chunk that are still there."""
+        session, plan = self._session, self._plan
+        memory, now = session.server.tails, asyncio.get_running_loop().time()
+        columns = plan.columns if self._remembered else self._all_columns
+        rows, seqs = _known(await _rows(session, uids, seqs, columns), uids, seqs)
+        tails = None
+        if self._remembered:
+            tails = memory.get(self._key, [row[_MESSAGE_ID] for row in rows], now)
+            if tails is None:
+                # One is missing, and so will be its neighbours.
+                self._remembered, columns = False, self._all_columns
+                rows, seqs = _known(await _rows(session, uids, seqs, columns), uids, seqs)
+        marked = False
+        if plan.seen:
+            rows, marked = await _mark_seen(session, columns, rows)
+        chunk = Rows(columns, rows, seqs, session.view)
+        if plan.fixed and tails is None:
+            tails = render.tails(plan.fixed, chunk)
+            memory.put(self._key, chunk["message_id"] if rows else (), tails, now)
+        return Chunk(chunk, tails, marked)
+
+
+def _known(rows: list[Row], uids: Sequence[int], seqs: Sequence[int]) -> tuple[list[Row], Sequence[int]]:
+    """The rows with their sequence numbers; a message may have been expunged, which the client does not know yet."""
+    if len(rows) == len(uids):
+        return rows, seqs
+    numbers = dict(zip(uids, seqs, strict=True))
+    rows = [row for row in rows if row[0] in numbers]
+    return rows, [numbers[row[0]] for row in rows]
 
 
 async def _rows(session: Session, uids: array[int], seqs: Sequence[int], columns: tuple[str, ...]) -> list[Row]:
