@@ -5,7 +5,7 @@ SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST ?=
-# Tests are many small waits: two workers on two cores; one database and one Valkey per worker.
+# Two workers on two cores, a file to a worker: expensive fixtures are made once; a database and a Valkey per worker.
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
@@ -25,7 +25,7 @@ up: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	@.ci/programs
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(PYTEST)
+	@$(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder $(PYTEST)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

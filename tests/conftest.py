@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -126,6 +126,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 if shutil.which(name, path=_SEARCH) is None and os.environ.get("CI") != "true":
                     _missing[packages[name]] = _missing.get(packages[name], 0) + 1
                     item.add_marker(pytest.mark.skip(reason=f"needs {name} (Debian package {packages[name]})"))
+
+
+# Folders whose tests share one expensive world: all of a folder goes to one worker of xdist.
+WORLDS = ("tests/e2e",)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file stays with one worker, so that its fixtures are made once. (xdist_group is without effect in pytest 9.2.)"""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            folder = file.rpartition("/")[0]
+            return folder if folder in WORLDS else file
+
+    return ByFile(config, log)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

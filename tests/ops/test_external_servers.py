@@ -24,7 +24,7 @@ POSTGRES = "/usr/lib/postgresql/15/bin/postgres"
 PASSWORD = "p@ss/w:rd"  # needs quoting in an address
 QUOTED = "p%40ss%2Fw%3Ard"
 
-pytestmark = [pytest.mark.xdist_group("up"), pytest.mark.programs(POSTGRES, "redis-server")]
+pytestmark = pytest.mark.programs(POSTGRES, "redis-server")
 
 
 @contextlib.contextmanager
@@ -137,7 +137,9 @@ def test_a_database_that_does_not_exist_is_named(tmp_path: Path, database: str, 
 
 
 def test_every_statement_of_the_store_is_understood_by_debians_postgres(database: str) -> None:
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "MAILSTEAD_"))}
+    environ = {
+        name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "MAILSTEAD_", "DJANGO_"))
+    }
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "tests/store/test_statements.py"],
         cwd=ROOT,
