@@ -137,7 +137,7 @@ async def _changed(session: Session, args: FetchArgs, slices: Iterable[slice]) -
 
 
 class _Reader:
-    """Reads the chunks of one FETCH: columns from the store, what never changes from memory while all of it is there."""
+    """Reads the chunks of one FETCH: columns from the store, what never changes from memory if all of it is there."""
 
     def __init__(self, session: Session, plan: Plan) -> None:
         self._session = session
