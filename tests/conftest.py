@@ -134,7 +134,7 @@ WORLDS = ("tests/e2e",)
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """A file stays with one worker, so that its fixtures are made once. (xdist_group is without effect in pytest 9.2.)"""
+    """A file stays with one worker, so that its fixtures are made once. (In pytest 9.2 xdist_group has no effect.)"""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):
