@@ -420,6 +420,30 @@ def test_a_phone_shows_one_pane_at_a_time(desk: Desk, alice: Person) -> None:
     desk.picture(page, "phone-compose")
 
 
+def test_a_sheet_made_for_a_desktop_fills_a_phone_and_no_more(desk: Desk, alice: Person) -> None:
+    picture = '<img src="cid:wide@x" width="600" height="240" style="width:100%" alt="wide">'
+    sheets = {
+        "block": f'<div style="max-width:600px;margin:0 auto">{picture}</div>',
+        "columns": f'<table width="600"><tr><td>{picture}</td><td>{picture}</td></tr></table>',
+        "nested": f'<table width="100%"><tr><td style="padding:20px"><table width="600"><tr><td>{picture}</td></tr>'
+        "</table></td></tr></table>",
+    }
+    for name, html in sheets.items():
+        inline = (("wide@x", "image/png", PIXEL),)
+        alice.deliver(letter("News <n@news.test>", alice.address, name, "text", html=html, inline=inline))
+    page = desk.sign_in(alice, width=390, phone=True)
+    for name in sheets:
+        open_row(page, name)
+        inside = page.frame_locator("iframe.body-frame")
+        images = inside.locator("img[alt=wide]")
+        expect(images.first).to_be_visible()
+        assert images.first.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), name
+        if name == "block":
+            box, sheet = images.first.bounding_box(), inside.locator("div").first.bounding_box()
+            assert box is not None and sheet is not None and box["width"] == sheet["width"] > 340
+        page.get_by_label("Back to the list").tap()
+
+
 def test_a_long_list_loads_what_is_looked_at(desk: Desk, alice: Person) -> None:
     for number in range(160):
         alice.deliver(

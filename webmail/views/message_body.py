@@ -55,7 +55,7 @@ pre{white-space:pre-wrap}
 """
 # After the mail's own rules: sheets made for 600 pixels and more fit a phone.
 _NARROW_CSS = (
-    "@media(max-width:560px){img{max-width:calc(100vw - 2em)!important;height:auto!important}"
+    "@media(max-width:560px){img{max-width:100%!important;height:auto!important}"
     "img:not([src]){max-width:calc(100vw - 9em)!important;max-height:8em}"
     "table{max-width:100%!important}table[width]{width:100%!important}td,th{min-width:0!important}}"
 )
