@@ -32,6 +32,8 @@ HIGH_WATER = 256 * 1024
 # The longest that our own work on a command may take before the client is let go.
 WORK_LIMIT = 600.0
 HANDSHAKE_TIMEOUT = 30.0
+# Seconds for the last words to leave; whoever does not read them is cut off.
+LINGER = 10.0
 
 
 class Disconnected(Exception):
@@ -197,6 +199,8 @@ class Connection(SMTP):
                 self.transport.write(b"".join(self._replies))
                 self._replies.clear()
             self.transport.close()
+            # What a client never reads would keep the transport, and who waits for it in `flush`, for ever.
+            self.loop.call_later(LINGER, self.transport.abort)
 
     # --- time
 

@@ -20,6 +20,7 @@ from django.db import connection
 
 from mailcore import db
 from mailcore.conf import conf
+from mailcore.smtp import connection as lines
 from mailcore.smtp.spool import MEMORY
 from tests.smtp.world import Client, Village, World, body_of, running
 
@@ -311,3 +312,19 @@ async def test_two_processes_share_the_ports(village: Village, tmp_path: Path) -
         assert len(await World.mail(village.ann)) == 8
     finally:
         await db.close_pool()
+
+
+async def test_a_client_that_never_reads_is_cut_off(
+    village: Village, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "LINGER", 0.1)
+    async with running(tmp_path) as world, world.client() as client:
+        (session,) = world.server.sessions
+        client.say(b"HELP\r\n" * 300_000)
+        for _ in range(500):
+            if session._paused:
+                break
+            await asyncio.sleep(0.01)
+        assert session._paused
+        session.allow(0.01)
+        await gone(world)
