@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mailcore.db import Tx, sql
 from mailcore.errors import Code, MailError
-from mailcore.store import mailboxes
+from mailcore.store import locks, mailboxes
 from mailcore.wake import Change
 
 # How far aliases may lead to aliases, and to how many mailboxes and addresses in all.
@@ -42,6 +42,13 @@ REMOVE = tuple(
     )
 )
 
+# The sweep of unused blobs looks at what was touched lately; in one order, as everybody locks blobs.
+TOUCH_BLOBS = sql("""
+    WITH held AS (
+        SELECT hash FROM blob WHERE hash IN (SELECT blob FROM message WHERE account_id = %s::bigint)
+        ORDER BY hash FOR UPDATE)
+    UPDATE blob SET touched_at = now() FROM held WHERE blob.hash = held.hash""")
+
 IS_LOCAL = sql("SELECT true FROM accounts_domain WHERE name = %s::text")
 
 LOOK_UP = sql("""
@@ -64,6 +71,10 @@ async def create(tx: Tx, account_id: int, quota_bytes: int | None = None) -> Non
 
 async def remove(tx: Tx, account_id: int) -> None:
     """Remove an account's mail for good; blobs that nobody else holds are swept later."""
+    # First, as every writer does: what is being delivered right now is there before it is removed.
+    if await tx.one(locks.LOCK_ACCOUNT, (account_id,)) is None:
+        return
+    await tx.execute(TOUCH_BLOBS, (account_id,))
     for statement in REMOVE:
         await tx.execute(statement, (account_id,))
     tx.changed(Change(account_id, 0, 0, "mailbox"))
