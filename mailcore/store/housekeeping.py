@@ -98,12 +98,16 @@ async def expunged(tx: Tx, days: int = KEEP_EXPUNGED, limit: int = PIECE) -> int
     for account_id, message_id in await tx.fetch(EXPUNGED, names):
         by_account.setdefault(account_id, []).append(message_id)
     count = 0
+    hashes: list[bytes] = []
     for account_id in sorted(by_account):
-        await locks.lock_account(tx, account_id)
+        if await tx.one(locks.LOCK_ACCOUNT, (account_id,)) is None:
+            continue  # removed meanwhile
         rows = await tx.fetch(REMOVE_MESSAGES, {"account": account_id, "ids": by_account[account_id]})
         await tx.execute(REMOVE_TEXTS, (account_id, [row[0] for row in rows]))
-        await _remove_blobs(tx, [bytes(row[1]) for row in rows])
+        hashes += [bytes(row[1]) for row in rows]
         count += len(rows)
+    # Blobs after all accounts, as a delivery to several locks them.
+    await _remove_blobs(tx, hashes)
     return count
 
 

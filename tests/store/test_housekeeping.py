@@ -9,6 +9,7 @@ import pytest
 from django.db import connection
 
 from accounts import people
+from accounts.models import Account
 from mailcore import db, mime, provision
 from mailcore.store import expunge, fetch, housekeeping, queue, trace
 from mailcore.store.append import Incoming, append
@@ -143,3 +144,13 @@ def test_events_that_were_there_first_stay_where_they_are() -> None:
     assert run(housekeeping.old_traces) == 0
     execute("UPDATE trace_event_default SET at = at - interval '91 days'")
     assert run(housekeeping.old_traces) == 1
+
+
+def test_the_blobs_of_a_removed_account_go_however_old_they_are(ann: int) -> None:
+    store(ann)
+    age_blobs(100)
+    provision.remove_account(Account.objects.get(pk=ann))
+    assert run(housekeeping.blobs) == 0  # somebody may be storing the same message right now
+    age_blobs()
+    assert run(housekeeping.blobs) == 1
+    assert count("blob") == 0
