@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from accounts.addresses import AddressError, normalise
 from mailcore import db, mime
@@ -12,7 +13,7 @@ from mailcore.delivery import outcome
 from mailcore.delivery.outcome import Outcome, Stage
 from mailcore.delivery.settle import Settled, settle
 from mailcore.errors import Code, MailError
-from mailcore.store import accounts, queue
+from mailcore.store import accounts, locks, queue
 from mailcore.store.append import Incoming, Job, append_jobs
 from mailcore.store.queue import Claimed, Outgoing, Recipient
 
@@ -28,11 +29,22 @@ async def deliver(conf: Conf, claims: Sequence[Claimed]) -> None:
     try:
         async with db.transaction() as tx:
             raw = await queue.blob(tx, claims[0].blob)
+            await _lock(tx, claims)
             settled = [Settled(claim, await _to(tx, claim, raw)) for claim in claims]
             if len(await settle(tx, conf, settled)) < len(claims):
                 raise _Stale
     except _Stale:
         pass
+
+
+async def _lock(tx: Tx, claims: Sequence[Claimed]) -> None:
+    """Lock every account that will be written to, the sender's for a notice too, in the order everybody keeps."""
+    wanted: set[int] = set()
+    for address in {claims[0].sender, *(claim.address for claim in claims)}:
+        with suppress(AddressError, MailError):
+            wanted.update(local.account_id for local in (await accounts.resolve(tx, normalise(address))).accounts)
+    for account_id in sorted(wanted):
+        await tx.one(locks.LOCK_ACCOUNT, (account_id,))
 
 
 async def _to(tx: Tx, claim: Claimed, raw: bytes) -> Outcome:
@@ -45,7 +57,7 @@ async def _to(tx: Tx, claim: Claimed, raw: bytes) -> Outcome:
             stored = f"Return-Path: <{claim.sender}>\r\n".encode() + claim.prepend + raw
             derived = mime.parse(stored)
             items = [
-                Incoming(to.account_id, 0, stored, derived, trace_id=claim.trace_id, recipient=claim.address)
+                Incoming(to.account_id, 0, stored, derived, trace_id=claim.trace_id, recipient=to.address)
                 for to in resolution.accounts
             ]
             for result in (await append_jobs(tx, [Job(items, atomic=True)]))[0]:
