@@ -284,5 +284,6 @@ class _Hub:
             for account_id, modseq in current.items():
                 known = self._seen.get(account_id)
                 self._seen[account_id] = max(modseq, known or 0)
-                if known is not None and modseq > known:
+                # At the first look too: hints that came before the channel was subscribed are lost.
+                if known is None or modseq > known:
                     _notify(account_id, ())

@@ -6,6 +6,8 @@ import asyncio
 import multiprocessing
 import threading
 
+import pytest
+
 from mailcore import wake
 
 
@@ -33,3 +35,22 @@ def test_a_forked_process_has_a_name_of_its_own() -> None:
     child.start()
     assert answer.get() != wake._process
     child.join()
+
+
+async def test_the_first_poll_tells_what_was_lost_before_the_subscription(
+    valkey: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def moved(accounts: list[int]) -> dict[int, int]:
+        return dict.fromkeys(accounts, 9)
+
+    monkeypatch.setattr(wake, "POLL_SECONDS", 0.05)
+    heard: asyncio.Queue[tuple[wake.Change, ...]] = asyncio.Queue()
+    await wake.start(valkey, moved)
+    leave = wake.subscribe(7, heard.put_nowait)
+    try:
+        assert await asyncio.wait_for(heard.get(), 5) == ()
+        await asyncio.sleep(0.2)
+        assert heard.empty()
+    finally:
+        leave()
+        await wake.stop()
