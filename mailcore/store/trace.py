@@ -24,6 +24,8 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 # Words longer than this are cut: a trace is read by people, and a hostile remote may answer with a book.
 MAX_TEXT = 1000
 MAX_TRACES = 100
+# Characters of what is indexed: an entry of an index has room for 2,700 octets, a character needs up to four.
+MAX_KEY = 600
 
 
 def new_id() -> str:
@@ -139,12 +141,12 @@ async def find(tx: Tx, text: str, limit: int = 20) -> list[Found]:
 
 
 def _address(address: str | None) -> str | None:
-    return None if address is None else _clean(address.lower())[:MAX_TEXT]
+    return None if address is None else _clean(address.lower())[:MAX_KEY]
 
 
 def _message_id(text: str | None) -> str | None:
     """A Message-ID as it is stored and looked up: without its angle brackets."""
-    return None if text is None else _clean(text.strip().removeprefix("<").removesuffix(">"))[:MAX_TEXT]
+    return None if text is None else _clean(text.strip().removeprefix("<").removesuffix(">"))[:MAX_KEY]
 
 
 def _clean(text: str) -> str:

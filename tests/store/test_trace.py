@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from datetime import UTC, datetime
 
@@ -101,3 +102,10 @@ def test_a_remote_that_answers_with_a_book_is_cut_short() -> None:
     found = find(name)[0]
     assert len(found.detail["reply"]) == trace.MAX_TEXT
     assert len(found.recipient or "") == trace.MAX_TEXT
+
+
+def test_a_monstrous_message_id_fits_into_the_index() -> None:
+    letters = random.Random(7)
+    monster = "".join(chr(letters.randrange(0x20000, 0x2A000)) for _ in range(2000))
+    add(Event("0" * 15, "accepted", sender=monster, message_id=monster))
+    assert [event.step for event in find(monster)] == ["accepted"]
