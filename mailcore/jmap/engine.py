@@ -82,10 +82,16 @@ async def run(request: Json, context: Context) -> Json:
     created = request.get("createdIds")
     context.created.update(created or {})
     responses: list[Response] = []
+    room = limits.MAX_SIZE_REQUEST
     for name, arguments, call_id in request["methodCalls"]:
         context.also.clear()
         try:
-            answer = await _call(name, _resolved(arguments, responses), using, context)
+            resolved = _resolved(arguments, responses)
+            if resolved is not arguments:
+                room -= _weight(resolved, room)
+                if room < 0:
+                    raise MethodError("requestTooLarge", "the references of this request stand for too much")
+            answer = await _call(name, resolved, using, context)
             responses.append((name, answer, call_id))
             responses.extend((other, body, call_id) for other, body in context.also)
         except MethodError as error:
@@ -135,6 +141,23 @@ def _resolved(arguments: Json, responses: list[Response]) -> Json:
             raise bad_arguments(f"{key[1:]} is given both by value and by reference")
         result[key[1:]] = _referenced(value, responses)
     return result
+
+
+def _weight(value: Any, room: int) -> int:
+    """About how many octets a value is when written out; counting stops beyond `room`.
+
+    References to references share what they say, so that each call could double what has to be written.
+    """
+    total, waiting = 0, [value]
+    while waiting and total <= room:
+        item = waiting.pop()
+        total += 16 + (len(item) if isinstance(item, str) else 0)
+        if isinstance(item, list | tuple):
+            waiting.extend(item)
+        elif isinstance(item, dict):
+            waiting.extend(item)
+            waiting.extend(item.values())
+    return total
 
 
 def _referenced(reference: Any, responses: list[Response]) -> Any:

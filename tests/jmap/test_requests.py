@@ -287,3 +287,13 @@ async def test_unknown_paths_and_methods(world: World) -> None:
     assert (await alice.request("GET", "/jmap/")).status == 405
     assert (await alice.request("POST", "/.well-known/jmap")).status == 405
     assert (await alice.request("DELETE", "/jmap/events")).status == 405
+
+
+async def test_references_to_references_do_not_double_the_answer_without_end(world: World) -> None:
+    calls: list[Any] = [["Core/echo", {"x": "y" * 1000}, "c0"]]
+    for n in range(1, limits.MAX_CALLS):
+        before = {"resultOf": f"c{n - 1}", "name": "Core/echo", "path": ""}
+        calls.append(["Core/echo", {"#a": before, "#b": before}, f"c{n}"])
+    answer = await world.alice.api({"using": USING, "methodCalls": calls})
+    kinds = [body.get("type") for _, body, _ in answer.json["methodResponses"]]
+    assert "requestTooLarge" in kinds and kinds[1] is None
