@@ -8,6 +8,7 @@ composer, is DOMPurify in the browser.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -105,6 +106,8 @@ _FLAT = _words(
     track
     """
 )
+# No end tag inside closes what was opened outside.
+_SCOPES = frozenset({"table", "object", "applet", "marquee", "template", "caption"})
 _BODY = re.compile(r"<body\b([^>]{0,4000})>", re.I)
 _BODY_ATTRIBUTE = re.compile(r"""(style|bgcolor|text|background)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s>"']+))""", re.I)
 
@@ -198,14 +201,24 @@ def is_reasonable(html: str) -> bool:
     if len(html) > MAX_HTML:
         return False
     depth = deepest = number = 0
-    for closing, name in _TAG.findall(html):
+    scopes: list[Counter[str]] = [Counter()]  # what is open, by name: an end tag closes nothing else
+    for closing, tag in _TAG.findall(html):
         number += 1
-        if name.lower() in _FLAT:
+        name = tag.lower()
+        if name in _FLAT:
             continue
         if not closing:
             depth += 1
             deepest = max(deepest, depth)
-        elif depth:
+            scopes[-1][name] += 1
+            if name in _SCOPES:
+                scopes.append(Counter())
+        elif name in _SCOPES:
+            if len(scopes) > 1 and scopes[-2][name]:
+                depth -= scopes.pop().total() + 1
+                scopes[-1][name] -= 1
+        elif scopes[-1][name]:
+            scopes[-1][name] -= 1
             depth -= 1
     return number <= MAX_TAGS and deepest <= MAX_DEPTH
 

@@ -408,3 +408,8 @@ def test_random_declarations_stay_declarations(text: str) -> None:
         assert one.type == "declaration" and one.lower_name in PROPERTIES
         assert not any(token.type == "url" for token in one.value)
         assert one.lower_name != "position" or one.value[-1].lower_value in ("static", "relative")
+
+
+@pytest.mark.parametrize("piece", ["<div></x>", "<div><table></div></table>", "<div><object></div></object>"])
+def test_end_tags_that_close_nothing_hide_no_depth(piece: str) -> None:
+    assert not is_reasonable(piece * 20_000)
