@@ -14,11 +14,11 @@ INBOX = 0
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """One copy of the message: whose, in which mailbox, with which flags, and the recipient it is due to."""
+    """One copy of the message: whose (by number and address), in which mailbox, with which flags."""
 
     account_id: int
     mailbox_id: int
-    recipient: str
+    owner: str
     flags: int = 0
     keywords: tuple[str, ...] = ()
 
@@ -40,4 +40,4 @@ def _locals(envelope: Envelope) -> Iterable[tuple[str, Local]]:
 
 
 def _place(recipient: str, local: Local, verdict: Verdict) -> Placement:
-    return Placement(local.account_id, INBOX, recipient)
+    return Placement(local.account_id, INBOX, local.address)

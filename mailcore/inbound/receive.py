@@ -1,20 +1,23 @@
 """From an accepted envelope and the message's octets to the commit: checked, filed, stored and queued, all or nothing.
 
 Either all of it happens or nothing: when one of the mailboxes has filled up since RCPT, nobody gets the message and the
-sender's server keeps it, so that neither a copy is lost nor a bounce is written to a sender who may be forged.
+sender's server keeps it, so that neither a copy is lost nor a bounce is written to a sender who may be forged. Only of
+an alias a full member does not keep the others from their mail: that copy waits in the queue until there is room.
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from mailcore import mime
+from mailcore import db, mime
 from mailcore.errors import Code, MailError
 from mailcore.inbound import checks, headers
+from mailcore.inbound import envelope as envelopes
 from mailcore.inbound.checks import Check, Letter, form, loop
 from mailcore.inbound.envelope import Envelope
 from mailcore.inbound.file import placements
+from mailcore.inbound.recipients import without_room
 from mailcore.inbound.verdict import Action, Verdict, decide
 from mailcore.store.append import Incoming
 from mailcore.store.ingest import Ingest
@@ -51,6 +54,7 @@ class Receiver:
             content = kept + body
         trace = headers.received(envelope, self.hostname)
         stored = b"".join((headers.return_path(envelope), trace, content))
+        envelope = await _full_members_later(envelope, len(stored))
         places = placements(envelope, verdict)
         items = []
         message_id = None
@@ -66,7 +70,7 @@ class Receiver:
                     place.flags,
                     place.keywords,
                     trace_id=envelope.trace_id,
-                    recipient=place.recipient,
+                    recipient=place.owner,
                 )
                 for place in places
             ]
@@ -85,6 +89,28 @@ class Receiver:
             code = decisive.code if verdict.action is Action.REJECT else Code.UNAVAILABLE
             raise MailError(code, decisive.text, f"{letter.envelope.trace_id} {decisive.check}")
         return verdict
+
+
+async def _full_members_later(envelope: Envelope, size: int) -> Envelope:
+    """The envelope in which members of an alias who have no room are left to the queue, if another member is served."""
+    shared = [one for one in envelope.recipients if one.accounts and len(one.accounts) + len(one.remote) > 1]
+    if not shared:
+        return envelope
+    async with db.read() as tx:
+        full = await without_room(tx, {local.account_id for one in shared for local in one.accounts}, size)
+    if not full:
+        return envelope
+    return replace(
+        envelope, recipients=tuple(_later(one, full) if one in shared else one for one in envelope.recipients)
+    )
+
+
+def _later(recipient: envelopes.Recipient, full: set[int]) -> envelopes.Recipient:
+    served = tuple(local for local in recipient.accounts if local.account_id not in full)
+    if not served and not recipient.remote:
+        return recipient
+    late = tuple(local.address for local in recipient.accounts if local.account_id in full)
+    return replace(recipient, accounts=served, remote=recipient.remote + late)
 
 
 async def _parse(raw: bytes) -> mime.Derived:

@@ -41,8 +41,8 @@ ADMINISTRATOR = sql("""
     SELECT u.id, u.address FROM accounts_account u JOIN account_state s ON s.account_id = u.id
     WHERE u.is_superuser AND u.is_active ORDER BY u.id LIMIT 1""")
 
-ROOM = sql("""
-    SELECT count(*) FROM account_state
+NO_ROOM = sql("""
+    SELECT account_id FROM account_state
     WHERE account_id = ANY(%s::bigint[]) AND quota_bytes IS NOT NULL AND bytes + %s::bigint > quota_bytes""")
 
 FULL = "Mailbox full"
@@ -146,7 +146,11 @@ async def _administrator(tx: Tx) -> Local:
 async def _require_room(tx: Tx, found: Resolution, size: int) -> None:
     if not found.accounts or found.remote:
         return
-    ids = [local.account_id for local in found.accounts]
-    row = await tx.one(ROOM, (ids, max(size, 1)))
-    if row is not None and row[0] == len(ids):
+    ids = {local.account_id for local in found.accounts}
+    if await without_room(tx, ids, size) == ids:
         raise MailError(Code.OVER_QUOTA, FULL)
+
+
+async def without_room(tx: Tx, account_ids: set[int], size: int) -> set[int]:
+    """Those of the accounts that cannot take `size` octets more."""
+    return {row[0] for row in await tx.fetch(NO_ROOM, (sorted(account_ids), max(size, 1)))}

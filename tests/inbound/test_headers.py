@@ -155,7 +155,7 @@ def test_an_account_gets_one_copy_however_it_is_addressed() -> None:
         Recipient("far@elsewhere.example", (), ("far@elsewhere.example",)),
     )
     found = placements(Envelope("id", Source("192.0.2.1", "x", "ESMTP"), "", to), decide([]))
-    assert [(place.account_id, place.recipient) for place in found] == [
-        (1, "sales@example.org"),
-        (2, "sales@example.org"),
+    assert [(place.account_id, place.owner) for place in found] == [
+        (1, "ann@example.org"),
+        (2, "bob@example.org"),
     ]

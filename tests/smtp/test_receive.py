@@ -155,6 +155,27 @@ async def test_a_full_mailbox_is_refused_for_now(village: Village, tmp_path: Pat
         assert (await client.deliver(MESSAGE)).startswith("250 2.0.0")
 
 
+async def test_a_full_member_of_an_alias_does_not_keep_the_others_from_their_mail(
+    village: Village, tmp_path: Path
+) -> None:
+    await asyncio.to_thread(_set_quota, "ann@example.org", 2_000)
+    async with running(tmp_path) as world, world.client() as client:
+        await client.expect("MAIL FROM:<far@elsewhere.example>", "250")
+        await client.expect("RCPT TO:<sales@example.org>", "250")
+        await client.expect("DATA", "354")
+        reply = await client.expect(MESSAGE + b"x" * 3000 + b"\r\n.", "250 2.0.0")
+        assert await world.mail(village.ann) == []
+        (bobs,) = await world.mail(village.bob)
+        ((sender, recipient, octets),) = await world.queued()  # it is tried again for days, as for any mail
+        assert (sender, recipient) == ("far@elsewhere.example", "ann@example.org")
+        assert bobs == b"Return-Path: <far@elsewhere.example>\r\n" + octets
+        steps = await world.steps(reply.rpartition(" ")[2])
+        assert steps == ["accepted", "expanded", "stored", "queued"]
+        await asyncio.to_thread(_set_quota, "bob@example.org", 2_000)
+        await client.expect("MAIL FROM:<far@elsewhere.example> SIZE=3000", "250")
+        await client.expect("RCPT TO:<sales@example.org>", "452 4.2.2")  # nobody has room
+
+
 def _set_quota(address: str, octets: int) -> None:
     try:
         provision.set_quota(Account.objects.get(address=address), octets)
