@@ -327,7 +327,10 @@ async def _slice(session: Session, message_id: int, start: int, length: int) -> 
 async def _send_finished(session: Session, message_id: int, piece: Piece, finish: Callable[[bytes], bytes]) -> None:
     """A large slice that has to be decoded: as a whole, in a thread, within the process's budget."""
     connection, uploads = session.connection, session.server.uploads
-    held = await uploads.acquire(2 * piece.size)
+    try:
+        held = await uploads.acquire(2 * piece.size)
+    except MailError as error:
+        raise Gone("The rest of the message cannot be read now") from error  # its line has begun: no NO may follow
     try:
         octets = await _slice(session, message_id, piece.start, piece.size)
         answer = await asyncio.get_running_loop().run_in_executor(None, piece.answer, octets)
