@@ -215,6 +215,8 @@ async def _connection() -> AsyncIterator[psycopg.AsyncConnection[Row]]:
     try:
         async with _pool.connection() as connection:
             yield connection
+    except psycopg.errors.ProgramLimitExceeded:
+        raise  # what was to be stored is at fault, not the database
     except (psycopg.OperationalError, PoolTimeout) as error:
         raise MailError(Code.UNAVAILABLE, "the database is not available, try again later", str(error)) from error
 

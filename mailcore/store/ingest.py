@@ -8,6 +8,8 @@ import logging
 from collections import deque
 from collections.abc import Sequence
 
+from psycopg.errors import DeadlockDetected
+
 from mailcore import db
 from mailcore.errors import Code, MailError
 from mailcore.store.append import Incoming, Job, Results, append_jobs
@@ -90,7 +92,10 @@ class Ingest:
             async with db.transaction() as tx:
                 results = await append_jobs(tx, [job for job, _ in batch])
         except Exception as error:
-            if isinstance(error, MailError) and (len(batch) == 1 or error.code is Code.UNAVAILABLE):
+            away = isinstance(error, MailError) and error.code is Code.UNAVAILABLE
+            if isinstance(error.__cause__, DeadlockDetected):
+                away = False  # the other one has won and is done soon
+            if isinstance(error, MailError) and (len(batch) == 1 or away):
                 self._fail(batch, error)
             elif len(batch) > 1:
                 # One of them is at fault: each on its own, so that the others get in.
