@@ -93,18 +93,24 @@ async def resolve(tx: Tx, address: str) -> Resolution:
     """
     accounts: dict[int, Local] = {}
     remote: dict[str, None] = {}
-    await _follow(tx, address, (), accounts, remote)
+    await _follow(tx, address, (), set(), accounts, remote)
     if not accounts and not remote:
         raise MailError(Code.LOOP, "the address leads nowhere but back to itself", address)
     return Resolution(tuple(accounts.values()), tuple(remote))
 
 
 async def _follow(
-    tx: Tx, address: str, path: tuple[str, ...], accounts: dict[int, Local], remote: dict[str, None]
+    tx: Tx,
+    address: str,
+    path: tuple[str, ...],
+    seen: set[str],
+    accounts: dict[int, Local],
+    remote: dict[str, None],
 ) -> None:
-    if address in path:
-        return
-    if len(path) >= MAX_DEPTH or len(accounts) + len(remote) >= MAX_TARGETS:
+    if address in seen:
+        return  # a circle, or another way to the same place
+    seen.add(address)
+    if len(path) >= MAX_DEPTH or len(accounts) + len(remote) >= MAX_TARGETS or len(seen) > 2 * MAX_TARGETS:
         raise MailError(Code.LOOP, "the address leads through too many aliases", " > ".join((*path, address)))
     local, _, domain = address.rpartition("@")
     local = local.lower()
@@ -126,7 +132,7 @@ async def _follow(
     _active, _name, account_id, account_active, account_address, targets = found[name]
     if account_id is None:
         for target in targets:
-            await _follow(tx, target, (*path, address), accounts, remote)
+            await _follow(tx, target, (*path, address), seen, accounts, remote)
     elif account_active:
         accounts.setdefault(account_id, Local(account_id, account_address, tag if name == base != local else ""))
     elif not path:
