@@ -98,9 +98,11 @@ class Command(BaseCommand):
             self.stdout.write(f"{name.ljust(width)}  {value}".rstrip())
 
     def confirm(self, question: str, options: dict[str, Any]) -> None:
-        """Ask on a terminal before something that cannot be undone; `--yes` and scripts are not asked."""
-        if options.get("yes") or not sys.stdin.isatty():
+        """Ask before something that cannot be undone; where nobody can be asked, `--yes` has to say it."""
+        if options.get("yes"):
             return
+        if not sys.stdin.isatty():
+            raise CommandError(f"{question} Nothing was changed; --yes does it without a question.")
         if input(f"{question} Type yes to go on: ").strip().lower() != "yes":
             raise CommandError("Nothing was changed.")
 

@@ -107,17 +107,21 @@ class Command(base.Command):
         self.stdout.write(f"{_recipients(count)} released.")
 
     def bounce(self, options: dict[str, Any]) -> None:
+        with db.django_transaction() as tx:
+            ids = _ids(tx, options, OPEN)
         self.confirm("Return this mail to its senders?", options)
         verdict = Outcome(Verdict.FAILED, Stage.ROUTE, "5.0.0", "returned by the administrator of this system")
         with db.django_transaction() as tx:
-            claims = db.run_sync(queue.seize(tx, _ids(tx, options, OPEN)))
+            claims = db.run_sync(queue.seize(tx, ids))
             done = db.run_sync(settle(tx, conf, [Settled(claim, verdict) for claim in claims])) if claims else set()
         self.stdout.write(f"{_recipients(len(done))} returned to the sender.")
 
     def remove(self, options: dict[str, Any]) -> None:
+        with db.django_transaction() as tx:
+            ids = _ids(tx, options, OPEN)
         self.confirm("Remove this mail for good, without telling anybody?", options)
         with db.django_transaction() as tx:
-            count = db.run_sync(queue.remove(tx, _ids(tx, options, OPEN)))
+            count = db.run_sync(queue.remove(tx, ids))
         self.stdout.write(f"{count} message{'' if count == 1 else 's'} removed.")
 
     def ring(self, ids: Sequence[int]) -> None:
