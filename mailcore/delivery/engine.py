@@ -255,6 +255,9 @@ class Engine:
             except MailError as error:
                 log.warning("leases could not be prolonged: %s", error.private or error.text)
                 continue
+            except Exception:
+                log.exception("leases could not be prolonged")  # the next beat may; without any, all is delivered twice
+                continue
             lost = [c for c in held if c.recipient_id not in kept and self._held.get(c.recipient_id) is c]
             if lost:
                 log.warning("%d leases were lost to others", len(lost))
