@@ -34,7 +34,11 @@ function onRoute(route, before) {
   if (route.mailboxId) openList(route);
   openThread(route.threadId);
   // On a phone the pane that was left is hidden: focus follows to the one that is shown.
-  if (before.threadId && !route.threadId) requestAnimationFrame(() => document.querySelector(".row[aria-current] .row-link, .row-link[tabindex='0']")?.focus({ preventScroll: true }));
+  if (before.threadId && !route.threadId) {
+    requestAnimationFrame(() => requestAnimationFrame(() => {
+      if (document.activeElement === document.body) document.querySelector(".row-link[tabindex='0']")?.focus({ preventScroll: true });
+    }));
+  }
   if (!before.threadId && route.threadId && matchMedia("(max-width: 699px)").matches) requestAnimationFrame(() => document.querySelector(".reader")?.focus());
 }
 

@@ -68,7 +68,12 @@ export function reveal(position, { focus = false } = {}) {
   const top = position * rowHeight;
   if (top < scroller.scrollTop) scroller.scrollTop = top;
   else if (top + rowHeight > scroller.scrollTop + scroller.clientHeight) scroller.scrollTop = top + rowHeight - scroller.clientHeight;
-  if (focus) requestAnimationFrame(() => requestAnimationFrame(() => scroller.querySelector(`.row[data-position="${position}"] .row-link`)?.focus({ preventScroll: true })));
+  if (!focus) return;
+  // Two frames later the row is drawn; whoever took the focus meanwhile (a menu, a field) keeps it.
+  const before = document.activeElement;
+  requestAnimationFrame(() => requestAnimationFrame(() => {
+    if (document.activeElement === before || document.activeElement === document.body) scroller.querySelector(`.row[data-position="${position}"] .row-link`)?.focus({ preventScroll: true });
+  }));
 }
 
 const selected = () => [...state.selection];
