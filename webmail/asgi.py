@@ -6,9 +6,12 @@ Django's middleware; everything else is Django. The pool of the async store is o
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import logging
 import os
+import signal
+import threading
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, cast
 
@@ -31,6 +34,7 @@ from mailcore.conf import Network, conf
 from mailcore.delivery import doorbell
 from mailcore.errors import MailError
 from mailcore.jmap import app as jmap
+from mailcore.jmap import push
 from mailcore.store import changes
 from mailcore.store.ingest import Ingest
 from webmail import static_files
@@ -78,6 +82,25 @@ async def _modseqs(accounts: list[int]) -> dict[int, int]:
         return await changes.states(tx, accounts)
 
 
+def _end_streams_when_asked_to_stop() -> None:
+    """The web server waits for open connections before it says shutdown, and event streams never end by themselves."""
+    loop = asyncio.get_running_loop()
+
+    def watch(number: signal.Signals) -> None:
+        before = signal.getsignal(number)
+
+        def stop(*args: Any) -> None:
+            loop.call_soon_threadsafe(push.end_all)
+            if callable(before):
+                before(*args)
+
+        signal.signal(number, stop)
+
+    if threading.current_thread() is threading.main_thread():
+        watch(signal.SIGTERM)
+        watch(signal.SIGINT)
+
+
 async def _lifespan(receive: Receive, send: Send) -> None:
     while True:
         message = await receive()
@@ -86,6 +109,7 @@ async def _lifespan(receive: Receive, send: Send) -> None:
                 await db.open_pool()
                 await wake.start(conf.redis_url, _modseqs)
                 wake.on_queue(doorbell.ring)
+                _end_streams_when_asked_to_stop()
             except MailError as error:
                 log.error("the web process cannot start: %s", error.private or error.text)
                 await send({"type": "lifespan.startup.failed", "message": error.text})

@@ -22,6 +22,16 @@ STREAMS = Slots(limits.MAX_EVENT_STREAMS, "maxEventStreams", 429)
 DEFAULT_PING = 30
 
 
+_open: set[_Stream] = set()
+
+
+def end_all() -> None:
+    """End every stream: the process stops. Their clients come back to the next one."""
+    for stream in _open:
+        stream.ending = True
+        stream.stirred.set()
+
+
 class _Stream:
     """The newest state that a stream has heard of."""
 
@@ -30,6 +40,7 @@ class _Stream:
         self.delivered = False
         self.stirred = asyncio.Event()
         self.unknown = False
+        self.ending = False
 
     def heard(self, happened: tuple[Change, ...]) -> None:
         """A listener of wake: nothing but notes, whatever the reader does."""
@@ -45,11 +56,13 @@ async def events(request: Request, caller: Caller, receive: Receive, send: Send)
     with STREAMS.taken(caller.account_id):
         stream = _Stream()
         unsubscribe = wake.subscribe(caller.account_id, stream.heard)
+        _open.add(stream)
         writer = asyncio.create_task(_write(request, caller, stream, send, types, close_after, ping))
         reader = asyncio.create_task(_until_gone(receive))
         try:
             await asyncio.wait((writer, reader), return_when=asyncio.FIRST_COMPLETED)
         finally:
+            _open.discard(stream)
             unsubscribe()
             for task in (writer, reader):
                 task.cancel()
@@ -106,6 +119,8 @@ async def _write(
             await _send(send, b'event: ping\ndata: {"interval":%d}\n\n' % ping if ping else b":\n\n")
             continue
         stream.stirred.clear()
+        if stream.ending:
+            break
         if stream.unknown:
             stream.unknown = False
             stream.state = max(stream.state, await _state(caller))

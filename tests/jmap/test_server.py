@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -126,11 +127,15 @@ async def test_push_uploads_and_basic_over_tcp(village: Village) -> None:
             async with asyncio.timeout(10):
                 while True:
                     try:
-                        _, writer = await open_stream(port, cookie)
+                        reader, writer = await open_stream(port, cookie)
                         break
                     except AssertionError:
                         await asyncio.sleep(0.1)
-            writer.close()
         finally:
             await world.ingest.close()
             await db.close_pool()
+        begun = time.monotonic()
+    # An open stream does not keep the server from stopping.
+    assert time.monotonic() - begun < 8
+    assert await reader.read() is not None
+    writer.close()
