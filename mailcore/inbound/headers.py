@@ -11,6 +11,7 @@ import time
 from typing import NamedTuple
 
 from accounts.addresses import quote_local
+from mailcore.errors import Code, MailError
 from mailcore.inbound.envelope import Envelope
 from mailcore.mime.addresses import parse_addresses
 from mailcore.mime.envelope import message_ids
@@ -20,22 +21,27 @@ from mailcore.wire.smtp.command import header_safe, is_host_name
 
 _AUTHENTICATION_RESULTS = re.compile(rb"^authentication-results[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*)\n?", re.M | re.I)
 _BCC = re.compile(rb"^(?:resent-)?bcc[ \t]*+:[^\n]*+(?:\n[ \t][^\n]*+)*\n?", re.M | re.I)
+# Authentication-Results fields that are looked at, and octets of one.
+MAX_RESULTS, MAX_RESULT = 1_000, 10_000
 _AUTHSERV_ID = re.compile(rb'"((?:[^"\\]|\\.)*)"|([^\s;]+)')
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 class Split(NamedTuple):
-    """A message cut after its header's blank line."""
+    """A message cut after its header's blank line; the body is cut out only when it is asked for."""
 
     header: bytes
-    body: bytes
+    content: bytes
+
+    @property
+    def body(self) -> bytes:
+        return self.content[len(self.header) :]
 
 
 def split(content: bytes) -> Split:
     """Cut a message in two; a message without a blank line is all header."""
-    end = header_end(content, 0, len(content))
-    return Split(content[:end], content[end:])
+    return Split(content[: header_end(content, 0, len(content))], content)
 
 
 def date(seconds: float | None = None) -> str:
@@ -76,12 +82,20 @@ def hops(header: bytes) -> int:
 
 
 def without_forged_results(header: bytes, hostname: str) -> bytes:
-    """The header without Authentication-Results fields that claim to be ours (RFC 8601 §5)."""
-    if b"authentication-results" not in header.lower():
+    """The header without Authentication-Results fields that claim to be ours (RFC 8601 §5).
+
+    Raises TOO_BIG for more of them than any way through servers makes.
+    """
+    count = header.lower().count(b"authentication-results")
+    if not count:
         return header
+    if count > MAX_RESULTS:
+        raise MailError(Code.TOO_BIG, "The message has too many Authentication-Results fields")
     name = hostname.lower().encode()
 
     def keep(match: re.Match[bytes]) -> bytes:
+        if len(match.group(1)) > MAX_RESULT:
+            return b""  # nobody's, and long to read
         value = unfold(match.group(1))
         found = _AUTHSERV_ID.match(without_comments(value).strip())
         server = (found.group(1) or found.group(2) or b"").lower().rstrip(b".") if found else b""
