@@ -104,7 +104,7 @@ def test_no_octets_break_the_header_functions(noise: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "evil", [b"(" * 100_000, b'"' * 100_000, b"authentication-results:\n " * 900, b"bcc:\r\n" * 20_000]
+    "evil", [b"(" * 100_000, b'"' * 100_000, b"authentication-results:\n " * 400, b"bcc:\r\n" * 20_000]
 )
 def test_a_hostile_header_costs_linear_time(evil: bytes) -> None:
     header = b"Authentication-Results: " + evil + b"\r\nFrom: " + evil + b"\r\n\r\n"
