@@ -228,7 +228,10 @@ async def transaction() -> AsyncIterator[AsyncTx]:
         tx = AsyncTx(connection, begin=True)
         try:
             yield tx
-            if connection.info.transaction_status is not TransactionStatus.IDLE:
+            status = connection.info.transaction_status
+            if status is TransactionStatus.INERROR:  # COMMIT would roll back and call it a success
+                raise RuntimeError("a statement of the transaction failed and nobody said so")
+            if status is not TransactionStatus.IDLE:
                 await connection.execute("COMMIT")
         except BaseException:
             if not connection.closed and connection.info.transaction_status is not TransactionStatus.IDLE:

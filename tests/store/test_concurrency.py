@@ -4,9 +4,11 @@ transactions."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from contextlib import asynccontextmanager
 
+import psycopg
 import pytest
 
 from mailcore import db, mime, wake
@@ -142,3 +144,14 @@ async def test_without_a_database_the_error_is_temporary(database_url):
         assert error.value.code is Code.UNAVAILABLE
     finally:
         await db.close_pool()
+
+
+async def test_a_swallowed_failure_is_not_committed_as_success(database_url):
+    async with pool(1):
+        with pytest.raises(RuntimeError, match="failed"):
+            async with db.transaction() as tx:
+                await quota.set_limit(tx, 1, 5)
+                with contextlib.suppress(psycopg.Error):
+                    await tx.one("SELECT 1 / 0")
+        async with db.read() as tx:
+            assert (await quota.get(tx, 1)).limit is None
