@@ -72,8 +72,10 @@ async def query(context: Context, args: Json) -> Json:
 
 def _sort(rows: list[Json], given: Any) -> None:
     names = {"emailId": "emailId", "threadId": "threadId", "sentAt": "sendAt", "sendAt": "sendAt"}
+    if given is not None and not (isinstance(given, list) and all(isinstance(item, dict) for item in given)):
+        raise bad_arguments("sort must be a list of comparators")
     for item in reversed(given or []):
-        if not isinstance(item, dict) or item.get("property") not in names:
+        if not isinstance(item.get("property"), str) or item["property"] not in names:
             raise MethodError("unsupportedSort")
         rows.sort(key=lambda row: row[names[item["property"]]], reverse=item.get("isAscending") is False)
 
