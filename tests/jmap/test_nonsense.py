@@ -1,4 +1,4 @@
-"""Nonsense in every argument of every method is answered in JMAP's words, never by serverFail; the store stays whole."""
+"""Nonsense in every argument of every method is answered in JMAP's words, never by serverFail; the store is whole."""
 
 from __future__ import annotations
 
