@@ -107,7 +107,7 @@ def test_an_account_is_listed_shown_disabled_enabled_and_removed_with_its_mail(e
     run("account", "enable", "bob@example.org")
     assert "no limit" in run("account", "show", "bob@example.org")
     bob = people.get_account("bob@example.org").pk
-    with pytest.raises(CommandError, match="All mail of bob@example.org will be lost. .*--yes"):
+    with pytest.raises(CommandError, match=r"All mail of bob@example\.org will be lost\. .*--yes"):
         run("account", "remove", "bob@example.org")
     assert "sales@example.org" in run("account", "remove", "bob@example.org", "--yes")
     with db.django_transaction() as tx:

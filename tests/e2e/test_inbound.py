@@ -11,7 +11,20 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import letters, terminal
-from tests.e2e.world import ANN, BOB, CAROL, HOST, PASSWORD, TRACE_LINES, World, sent_octets
+from tests.e2e.world import (
+    ANN,
+    BOB,
+    CAROL,
+    HOME,
+    HOST,
+    PASSWORD,
+    TINY,
+    TRACE_LINES,
+    World,
+    command,
+    sent_octets,
+    trace_id,
+)
 
 pytestmark = [pytest.mark.xdist_group("e2e"), pytest.mark.programs("swaks", "postfix", "dnsmasq", "curl")]
 
@@ -151,6 +164,23 @@ def test_a_real_mail_server_passes_mail_on_over_tls(world: World) -> None:
     assert f"for <{ANN}>".encode() not in lines[0], "who else gets it is nobody's business"
 
 
+def test_mail_to_an_alias_is_found_in_the_trace_by_everybody_it_reached(world: World) -> None:
+    """One member has no room: the others get theirs, and that copy is tried again."""
+    command(world.made, "alias", "add", f"team@{HOME}", BOB, TINY)
+    file = world.folder / "to-the-team"
+    file.write_bytes(letters.dot_stuffed(letters.attachment().replace(b"<attachment@", b"<team@")))
+    done = world.swaks("--from", CAROL, "--to", f"team@{HOME}", "--data", f"@{file}", "--no-data-fixup")
+    assert done.returncode == 0, done.stdout
+    name = trace_id(done.stdout)
+    steps = world.await_steps(name, "deferred")
+    assert sorted((step["step"], step["recipient"]) for step in steps) == [
+        *(("accepted", None), ("deferred", TINY), ("expanded", f"team@{HOME}"), ("queued", TINY), ("stored", BOB)),
+    ]
+    for address in (BOB, f"team@{HOME}"):
+        assert name in {step["trace_id"] for step in world.trace(address)}, address
+    command(world.made, "queue", "remove", "--yes", name)
+
+
 def test_the_trace_tells_how_a_message_came(world: World, ids: dict[str, str]) -> None:
     name = ids["attachment"]
     accepted, stored = world.trace(name)
@@ -168,5 +198,5 @@ def test_the_trace_tells_how_a_message_came(world: World, ids: dict[str, str]) -
     shown = world.made.run("trace", name).stdout.splitlines()
     assert shown[0] == f"{name}  from {CAROL}  <attachment@far.example>"
     assert re.search(rf"  accepted   {CAROL} from 127.0.0.1 \(client.far.example\) by ESMTP 29\d\.\d KiB", shown[1])
-    assert re.search(rf"  stored     {ANN} uid \d+", shown[2])
+    assert re.search(rf"  stored     {ANN} in INBOX, uid \d+", shown[2])
     assert HOST not in shown[1]

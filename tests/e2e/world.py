@@ -138,12 +138,12 @@ class World:
     def await_steps(self, name: str, step: str, seconds: float = 20) -> list[dict[str, Any]]:
         """The trace, once it has this step."""
         deadline = time.monotonic() + seconds
-        while True:
-            events = self.trace(name)
-            if any(event["step"] == step for event in events):
-                return events
-            assert time.monotonic() < deadline, f"{events}\n{self.made.output()[-3000:]}"
-            time.sleep(0.1)
+        wanted = "SELECT count(*) FROM trace_event WHERE trace_id = %s AND step = %s"
+        with self.database() as database:
+            while database.execute(wanted, (name, step)).fetchone() == (0,):
+                assert time.monotonic() < deadline, f"{self.trace(name)}\n{self.made.output()[-3000:]}"
+                time.sleep(0.1)
+        return self.trace(name)
 
     def wrong(self) -> list[str]:
         """What `manage.py doctor` finds wrong."""
@@ -207,6 +207,21 @@ def open_world(find: Callable[[str], str]) -> Iterator[World]:
         yield World(made, far, folder, dns_port, records, find)
         assert made.stop(signal.SIGTERM) == 0
         assert gone(made, 5) == {}
+        far.stop()
+        deadline = time.monotonic() + 5
+        while left := _working_in(folder):
+            assert time.monotonic() < deadline, left
+            time.sleep(0.05)
+
+
+def _working_in(folder: Path) -> list[str]:
+    """Programs whose working directory is in this folder."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.readlink(entry / "cwd").startswith(f"{folder}/"):
+                found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return found
 
 
 def _far(folder: Path, port: int, home_port: int) -> Postfix:
