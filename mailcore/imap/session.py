@@ -92,8 +92,9 @@ class Session:
                 raise Gone(connection.goodbye)
         except Gone as gone:
             self.send(response.status_line(None, "BYE", gone.text))
-        except ConnectionError:
-            pass
+        except ConnectionError as error:
+            if error.__cause__ is not None:
+                log.warning("an IMAP session of %s was cut: %s (%r)", self.who, error, error.__cause__)
         except Exception:
             log.exception("an IMAP session of %s broke", connection.remote)
             self.send(response.status_line(None, "BYE", "Internal error", "SERVERBUG"))

@@ -14,14 +14,14 @@ from typing import Any, TypeVar, cast
 
 from mailcore import db
 from mailcore.db import Row
-from mailcore.errors import MailError
+from mailcore.errors import Code, MailError
 from mailcore.imap import bodies, render
 from mailcore.imap.bodies import Piece, Wanted
 from mailcore.imap.capabilities import Enabled
 from mailcore.imap.errors import no
 from mailcore.imap.registry import SELECTED, Done, command
 from mailcore.imap.render import Item, Rows
-from mailcore.imap.session import Gone, Session
+from mailcore.imap.session import Session
 from mailcore.store import changes, fetch, flags
 from mailcore.wire.imap import response
 from mailcore.wire.imap.commands import Command, FetchArgs
@@ -241,7 +241,11 @@ async def _send_bodies(session: Session, plan: Plan, chunk: Chunk) -> None:
         group = groups[at]
         at += 1
         if octets is None:
-            await _send_large(session, *group[0])
+            try:
+                await _send_large(session, *group[0])
+            except Exception as error:
+                # In the middle of a line, or even of a literal, nothing else can be said: not NO, and not BYE.
+                raise ConnectionAbortedError("a message could not be sent to its end") from error
         else:
             connection.writelines(_group_lines(group, octets))
         await connection.drain()
@@ -313,24 +317,17 @@ async def _send_large(session: Session, head: bytes, wanted: Wanted) -> None:
 
 
 async def _slice(session: Session, message_id: int, start: int, length: int) -> bytes:
-    try:
-        async with db.read() as tx:
-            octets = await fetch.raw(tx, session.account_id, message_id, start, length)
-    except MailError as error:
-        # In the middle of a literal there is no way to say so.
-        raise Gone("The rest of the message cannot be read now") from error
+    async with db.read() as tx:
+        octets = await fetch.raw(tx, session.account_id, message_id, start, length)
     if len(octets) != length:
-        raise Gone("The message is shorter than it should be")
+        raise MailError(Code.INTERNAL, "the message is shorter than it should be", f"email {message_id}")
     return octets
 
 
 async def _send_finished(session: Session, message_id: int, piece: Piece, finish: Callable[[bytes], bytes]) -> None:
     """A large slice that has to be decoded: as a whole, in a thread, within the process's budget."""
     connection, uploads = session.connection, session.server.uploads
-    try:
-        held = await uploads.acquire(2 * piece.size)
-    except MailError as error:
-        raise Gone("The rest of the message cannot be read now") from error  # its line has begun: no NO may follow
+    held = await uploads.acquire(2 * piece.size)
     try:
         octets = await _slice(session, message_id, piece.start, piece.size)
         answer = await asyncio.get_running_loop().run_in_executor(None, piece.answer, octets)
