@@ -215,7 +215,11 @@ async def _ahead(reads: Iterable[Coroutine[Any, Any, T]]) -> AsyncIterator[T]:
             if pending is None:
                 pending = asyncio.create_task(read)
                 continue
-            done = await pending
+            try:
+                done = await pending
+            except BaseException:
+                read.close()
+                raise
             pending = asyncio.create_task(read)
             # Let it send its query, so that Postgres works while the caller does.
             await asyncio.sleep(0)
