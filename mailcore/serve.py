@@ -105,4 +105,3 @@ async def _close_all(*close: Callable[[], Awaitable[None]]) -> None:
     for result in await asyncio.gather(*(one() for one in close), return_exceptions=True):
         if isinstance(result, BaseException):
             log.error("a server did not close cleanly: %r", result)
-

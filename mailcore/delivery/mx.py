@@ -57,9 +57,14 @@ class Resolver:
             raise failed(Stage.ROUTE, "5.1.2", f"there is no domain {domain}") from None
         except dns.exception.DNSException as error:
             raise later(Stage.ROUTE, "4.4.3", f"DNS gives no answer for {domain}: {_reason(error)}") from error
-        found = [] if answer.rrset is None else [
-            Exchange(record.preference, record.exchange.to_text(omit_final_dot=True).lower()) for record in answer.rrset
-        ]
+        found = (
+            []
+            if answer.rrset is None
+            else [
+                Exchange(record.preference, record.exchange.to_text(omit_final_dot=True).lower())
+                for record in answer.rrset
+            ]
+        )
         if any(exchange.name in ("", ".") for exchange in found):
             if len(found) == 1:
                 raise failed(Stage.ROUTE, "5.1.10", f"{domain} accepts no mail (null MX)")

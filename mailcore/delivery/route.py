@@ -56,9 +56,7 @@ async def hosts(destination: str, conf: Conf, resolver: Resolver) -> AsyncIterat
 async def _smarthost(smarthost: Smarthost) -> AsyncIterator[Host]:
     """The administrator named it, so that a private address is meant."""
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(
-            smarthost.host, smarthost.port, type=socket.SOCK_STREAM
-        )
+        found = await asyncio.get_running_loop().getaddrinfo(smarthost.host, smarthost.port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise later(Stage.ROUTE, "4.4.3", f"the smarthost {smarthost.host} has no address: {error.strerror}") from error
     for *_, where in found:

@@ -100,5 +100,3 @@ async def _call(request: Request, services: Services, caller: Caller, send: Send
         else:
             parsed = engine.parse(body)
         await respond_json(send, await engine.run(parsed, Context(caller, services)))
-
-

@@ -14,8 +14,20 @@ from mailcore.mime.decode import decode_range, text_of
 Json = dict[str, Any]
 
 PROPERTIES = frozenset(
-    {"partId", "blobId", "size", "name", "type", "charset", "disposition", "cid", "language", "location",
-    "headers", "subParts"}
+    {
+        "partId",
+        "blobId",
+        "size",
+        "name",
+        "type",
+        "charset",
+        "disposition",
+        "cid",
+        "language",
+        "location",
+        "headers",
+        "subParts",
+    }
 )
 DEFAULT = PROPERTIES - {"headers", "subParts"}
 NEEDS_HEADER = frozenset({"headers"})

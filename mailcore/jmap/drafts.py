@@ -305,8 +305,10 @@ def _part(given: Any, prop: str, reader: _Reader, depth: int, disposition: str |
         subtype = _string(declared or "multipart/mixed", prop).lower().removeprefix("multipart/")
         return Multipart(subtype, [_part(child, prop, reader, depth + 1) for child in children], extra)
     return Leaf(
-        type=_optional(given, "type", prop) or kind or ("text/plain" if given.get("partId") else
-        "application/octet-stream"), content=_content(given, prop, reader),
+        type=_optional(given, "type", prop)
+        or kind
+        or ("text/plain" if given.get("partId") else "application/octet-stream"),
+        content=_content(given, prop, reader),
         charset=_optional(given, "charset", prop),
         disposition=_optional(given, "disposition", prop) or disposition,
         filename=_optional(given, "name", prop),

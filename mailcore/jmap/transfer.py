@@ -119,9 +119,7 @@ def _headers(request: Request, blob: Located, name: str) -> list[tuple[bytes, by
 Read = Callable[[int, int], Awaitable[bytes]]  # (start, length)
 
 
-async def _send_range(
-    request: Request, headers: list[tuple[bytes, bytes]], size: int, read: Read, send: Send
-) -> None:
+async def _send_range(request: Request, headers: list[tuple[bytes, bytes]], size: int, read: Read, send: Send) -> None:
     """The whole, or the one range of it that is asked for (RFC 9110 §14)."""
     start, end, status = 0, size, 200
     if (span := _span(request, size)) is not None:

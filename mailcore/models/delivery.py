@@ -57,11 +57,11 @@ class OutboundRecipient(models.Model):
     class Meta:
         db_table = "outbound_recipient"
         indexes = [
+            models.Index(fields=["next_attempt_at"], name="outbound_due", condition=models.Q(state="queued")),
             models.Index(
-                fields=["next_attempt_at"], name="outbound_due", condition=models.Q(state="queued")
-            ),
-            models.Index(
-                fields=["destination", "next_attempt_at"], name="outbound_destination", condition=models.Q(state="queued")
+                fields=["destination", "next_attempt_at"],
+                name="outbound_destination",
+                condition=models.Q(state="queued"),
             ),
         ]
 

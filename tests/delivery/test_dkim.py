@@ -112,7 +112,7 @@ def test_a_domain_gets_a_key_of_each_kind_and_keeps_them() -> None:
     assert opened[0].private.key_size == 2048  # type: ignore[union-attr]
     texts = [str(record) for record in records]
     assert texts[0].startswith("example.org. IN MX 10 ")
-    assert any(text.startswith('ms-rsa-20') and '"v=DKIM1; k=rsa; p=' in text for text in texts)
+    assert any(text.startswith("ms-rsa-20") and '"v=DKIM1; k=rsa; p=' in text for text in texts)
     assert all(len(piece) <= 255 for text in texts for piece in re.findall(r'"([^"]*)"', text))
     names = {record.name: record.value.encode() for record in records if record.name.startswith("ms-")}
     signed = dkim.sign(MESSAGE, opened) + MESSAGE

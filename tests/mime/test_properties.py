@@ -162,7 +162,22 @@ def test_the_quick_fold_of_latin1_is_the_fold(latin: str, other: str) -> None:
     mime.fold(latin + other)
 
 
-_PIECES = [b"From", b"sUBJECT", b"X", b"X-Y", b"Fro", b":", b": a", b"\r\n", b"\n", b" ", b"\t", b"\r\n ", b"junk", b"to:"]
+_PIECES = [
+    b"From",
+    b"sUBJECT",
+    b"X",
+    b"X-Y",
+    b"Fro",
+    b":",
+    b": a",
+    b"\r\n",
+    b"\n",
+    b" ",
+    b"\t",
+    b"\r\n ",
+    b"junk",
+    b"to:",
+]
 
 
 @given(st.lists(st.sampled_from(_PIECES), max_size=16).map(b"".join), st.booleans())

@@ -153,8 +153,9 @@ async def _compose(context: Context, given: Json, content: Mapping[str, bytes]) 
     else:
         raw = drafts.create(given, content, services.hostname)
     if len(raw) > services.message_size:
-        raise SetError("tooLarge", f"a message has {services.message_size} octets at most",
-        maxSize=services.message_size)
+        raise SetError(
+            "tooLarge", f"a message has {services.message_size} octets at most", maxSize=services.message_size
+        )
     return raw
 
 
@@ -219,5 +220,3 @@ async def _change_together(
     for given in destroy:
         if numbers[given] not in doomed:
             outcome.not_destroyed[given] = SetError("notFound").body
-
-

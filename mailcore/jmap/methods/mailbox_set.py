@@ -107,9 +107,7 @@ async def _update(context: Context, given: str, patch: Json) -> None:
             await change(tx, account_id, wish.name)
 
 
-async def _rename_subscriptions(
-    tx: db.Tx, account_id: int, everything: list[Mailbox], old: str, new: str
-) -> None:
+async def _rename_subscriptions(tx: db.Tx, account_id: int, everything: list[Mailbox], old: str, new: str) -> None:
     """In JMAP it is the mailbox that is subscribed, so its subscription follows it, and those of all below it."""
     for one in everything:
         if one.subscribed and (one.name == old or one.name.startswith(old + SEPARATOR)):
