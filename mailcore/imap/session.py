@@ -184,8 +184,9 @@ class Session:
         """Decide about a message that the client wants to send."""
         framer = self.connection.framer
         try:
-            head = parse.parse_append_head(offer.pieces, utf8=self.utf8)
+            # What comes anyway is looked at when it is there.
             if offer.sync:
+                head = parse.parse_append_head(offer.pieces, utf8=self.utf8)
                 await append.check(self, offer.tag, head, offer.size)
         except (Refused, MailError, ImapSyntaxError) as error:
             refused = errors.refusal(error)
