@@ -68,6 +68,8 @@ async def serve(conf: Conf, *, reuse_port: bool = False) -> None:
         # What is loaded now stays: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
+        # A batch makes thousands of short-lived tuples, hardly any of them in cycles: look more rarely.
+        gc.set_threshold(20_000, 20, 20)
         print(
             f"READY smtp={conf.smtp_port} submission={conf.submission_port} submissions={conf.submissions_port} "
             f"imap={conf.imap_port} imaps={conf.imaps_port}",

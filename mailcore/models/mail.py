@@ -89,8 +89,7 @@ class Blob(models.Model):
 
 
 class Message(models.Model):
-    """A message of an account: immutable, and all of it but `thread_id` derivable from the blob (`manage.py
-    reindex`)."""
+    """A message of an account: immutable, and all of it but `thread_id` can be derived from the blob again."""
 
     pk = models.CompositePrimaryKey("account_id", "id")
     account_id = models.BigIntegerField()
