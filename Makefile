@@ -31,7 +31,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/djlint --quiet --check --lint templates
+	$(BIN)/djlint --quiet --lint templates
 	MAILSTEAD_SECRET_KEY=check $(BIN)/mypy
 	MAILSTEAD_SECRET_KEY=check $(BIN)/python -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
 
