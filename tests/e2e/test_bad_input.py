@@ -17,7 +17,7 @@ from imapclient.exceptions import IMAPClientError
 from tests.e2e import letters
 from tests.e2e.world import ANN, BOB, CAROL, HOME, MESSAGE_SIZE, NOBODY, PASSWORD, TINY, TINY_QUOTA, World
 
-pytestmark = [pytest.mark.xdist_group("e2e"), pytest.mark.programs("swaks", "postfix", "dnsmasq", "curl")]
+pytestmark = [pytest.mark.programs("swaks", "postfix", "dnsmasq", "curl")]
 
 MAILBOXES = ("INBOX", "Drafts", "Sent", "Archive", "Junk", "Trash")
 BIG = b"Subject: big\r\n\r\n" + b"0123456789abcdef" * 4 * (TINY_QUOTA // 64) + b"\r\n"

@@ -26,7 +26,7 @@ from tests.e2e.world import (
     trace_id,
 )
 
-pytestmark = [pytest.mark.xdist_group("e2e"), pytest.mark.programs("swaks", "postfix", "dnsmasq", "curl")]
+pytestmark = [pytest.mark.programs("swaks", "postfix", "dnsmasq", "curl")]
 
 SENT = {sha256(raw).hexdigest(): name for name, raw in letters.ALL.items()}
 

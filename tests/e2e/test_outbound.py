@@ -20,7 +20,6 @@ from tests.e2e import names
 from tests.e2e.world import ANN, CAROL, FAR, HOME, HOST, NOBODY, PASSWORD, SLOW, World, trace_id
 
 pytestmark = [
-    pytest.mark.xdist_group("e2e"),
     pytest.mark.programs("swaks", "postfix", "dnsmasq", "curl", "chromium"),
 ]
 
