@@ -101,7 +101,7 @@ def test_a_remote_that_answers_with_a_book_is_cut_short() -> None:
     add(Event(name, "attempt", recipient="x" * 100_000, detail={"reply": "y" * 100_000}))
     found = find(name)[0]
     assert len(found.detail["reply"]) == trace.MAX_TEXT
-    assert len(found.recipient or "") == trace.MAX_TEXT
+    assert len(found.recipient or "") == trace.MAX_KEY
 
 
 def test_a_monstrous_message_id_fits_into_the_index() -> None:
