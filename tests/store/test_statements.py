@@ -1,4 +1,4 @@
-"""Every statement of the store is accepted by Postgres against the migrated schema."""
+"""Every registered statement, of the store and above it, is accepted by Postgres against the migrated schema."""
 
 import importlib
 import pkgutil
@@ -7,11 +7,12 @@ import re
 import psycopg
 import pytest
 
-import mailcore.store
 from mailcore import db
 
-for module in pkgutil.iter_modules(mailcore.store.__path__):
-    importlib.import_module(f"mailcore.store.{module.name}")
+for layer in ("store", "inbound", "auth", "delivery", "jmap", "imap", "smtp"):
+    package = importlib.import_module(f"mailcore.{layer}")
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        importlib.import_module(module.name)
 
 
 def _numbered(statement: str) -> str:
