@@ -111,15 +111,19 @@ export function showShortcuts() {
 let prefix = "";
 let prefixTimer = null;
 
-/** A window has just opened and has no caret yet (the editor loads): what is typed now is meant for it, not for the list. */
-const awaitsCaret = () => state.composers.some((composer) => !composer.minimised && !composer.reached && performance.now() - composer.opened < 5000);
+/** The window that has just opened and has no caret yet (its text or the editor loads): what is typed now is meant for it, not for the list. */
+const awaitsCaret = () => state.composers.find((composer) => !composer.minimised && !composer.reached && performance.now() - composer.opened < 10_000);
 
 function onKey(event) {
   if (event.defaultPrevented || event.metaKey || event.ctrlKey || event.altKey || event.isComposing) return;
   const target = event.target;
   if (target.closest?.("input:not([type='checkbox']), textarea, select, [contenteditable='true'], .composer, dialog")) return;
-  if (awaitsCaret()) {
+  const opening = awaitsCaret();
+  if (opening) {
     event.preventDefault();
+    if (event.key.length === 1) opening.typedAhead += event.key;
+    else if (event.key === "Enter") opening.typedAhead += "\n";
+    else if (event.key === "Backspace") opening.typedAhead = opening.typedAhead.slice(0, -1);
     return;
   }
   if (event.key === "Escape") {

@@ -24,6 +24,12 @@ export function setDraw(callback) {
   draw = callback;
 }
 
+/** Draw at once, for what the very next key or click already needs. */
+export function drawNow() {
+  pending = false;
+  draw();
+}
+
 export function changed() {
   if (pending) return;
   pending = true;

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, Route, expect
 
 from mailcore import db
 from mailcore.store import fetch, mailboxes
@@ -110,6 +110,49 @@ def test_rich_text_brings_its_plain_text_along(desk: Desk, alice: Person) -> Non
     assert "multipart/alternative" in raw
     assert "<b>bold</b>" in raw and "<li>" in raw
     assert "- first\r\n- second" in raw
+
+
+def hold_editor(page: Page) -> Callable[[], None]:
+    """Load the page anew without the editor's code, as on a slow line; gives what lets it through."""
+    held: list[Route] = []
+    page.route("**/vendor-editor*.js", lambda route: held.append(route))
+    page.reload()
+    page.wait_for_selector(".list-scroll[aria-busy=false]")
+
+    def let_through() -> None:
+        for route in held:
+            route.continue_()
+
+    return let_through
+
+
+def test_no_key_is_lost_while_a_window_opens(desk: Desk, alice: Person) -> None:
+    page = desk.sign_in(alice)
+    let_through = hold_editor(page)
+    # In one turn of the page, sooner than a frame can be drawn.
+    focused = page.evaluate("""() => {
+        document.body.dispatchEvent(new KeyboardEvent("keydown", { key: "c", bubbles: true, cancelable: true }));
+        return document.activeElement.getAttribute("role");
+    }""")
+    assert focused == "combobox"
+    page.locator(".editor").focus()
+    page.keyboard.type("Early words")
+    let_through()
+    expect(page.get_by_label("Bold")).to_be_visible()
+    page.keyboard.type(" and late")
+    expect(page.locator(".editor")).to_have_text("Early words and late")
+
+
+def test_a_reply_takes_what_is_typed_before_the_editor_is_there(desk: Desk, alice: Person) -> None:
+    alice.deliver(letter("Bob <bob@peer.example>", alice.address, "Question", "How are you?"))
+    page = desk.sign_in(alice)
+    let_through = hold_editor(page)
+    open_row(page, "Question")
+    page.keyboard.press("r")
+    page.keyboard.type("Fine, thanks")
+    let_through()
+    expect(page.locator(".editor")).to_contain_text("How are you?")
+    assert page.locator(".editor").inner_text().startswith("Fine, thanks")
 
 
 def test_an_original_brings_no_script_and_no_request_into_the_composer(desk: Desk, alice: Person) -> None:

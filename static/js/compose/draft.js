@@ -52,41 +52,43 @@ export function emailOf(composer) {
   };
 }
 
-/** Replace the stored draft by what is written now; one request, so that there is always exactly one. */
-export async function saveDraft(composer) {
-  const old = composer.draftId;
-  const response = await call("Email/set", { create: { draft: emailOf(composer) }, ...(old ? { destroy: [old] } : {}) });
+/** Store what is written now, then drop the draft that it replaces: whatever fails, the newest stored words stay. */
+async function replaceDraft(composer, storing) {
+  const response = await storing;
   const created = response.created?.draft;
   if (!created) checkSet(response);
+  if (composer.draftId) composer.replaced.push(composer.draftId);
   composer.draftId = created.id;
-  return created.id;
+  const { replaced } = composer;
+  if (replaced.length === 0) return;
+  // What cannot be dropped now goes with the next one; the words are safe either way.
+  await call("Email/set", { destroy: replaced }).then(() => { composer.replaced = composer.replaced.filter((id) => !replaced.includes(id)); }, () => {});
 }
+
+export const saveDraft = (composer) => replaceDraft(composer, call("Email/set", { create: { draft: emailOf(composer) } }));
 
 export async function destroyDraft(id) {
   if (id) await call("Email/set", { destroy: [id] });
 }
 
 /**
- * Store the final draft, hand it to the queue and file it in Sent, in one request. Gives {emailId, submissionId, seconds}:
+ * Store the final draft, hand it to the queue and file it in Sent, in one request; then drop the older draft. Gives {emailId, submissionId, seconds}:
  * for so many seconds `unsend` can take it back.
  */
 export async function sendMessage(composer) {
   const drafts = mailboxWithRole("drafts");
   const sent = mailboxWithRole("sent");
   const seconds = undoSeconds();
-  const old = composer.draftId;
   const rcptTo = [...new Set([...composer.to, ...composer.cc, ...composer.bcc].map(({ email }) => email))].map((email) => ({ email, parameters: null }));
   const submission = { emailId: "#draft", identityId: composer.identity.id };
   if (seconds) submission.envelope = { mailFrom: { email: composer.identity.email, parameters: { HOLDFOR: String(seconds) } }, rcptTo };
-  const stored = call("Email/set", { create: { draft: emailOf(composer) }, ...(old ? { destroy: [old] } : {}) });
+  const stored = replaceDraft(composer, call("Email/set", { create: { draft: emailOf(composer) } }));
   const submitted = call("EmailSubmission/set", {
     create: { send: submission },
     ...(sent ? { onSuccessUpdateEmail: { "#send": { [`mailboxIds/${drafts.id}`]: null, [`mailboxIds/${sent.id}`]: true, "keywords/$draft": null } } } : { onSuccessDestroyEmail: ["#send"] }),
   });
   if (composer.answers) call("Email/set", { update: { [composer.answers.emailId]: { [`keywords/${composer.answers.keyword}`]: true } } });
-  const response = await stored;
-  if (!response.created?.draft) checkSet(response);
-  composer.draftId = response.created.draft.id;
+  await stored;
   const outcome = checkSet(await submitted);
   return { emailId: composer.draftId, submissionId: outcome.created.send.id, seconds };
 }

@@ -41,9 +41,12 @@ function keepImagesAtHome(node) {
 
 const sanitise = (DOMPurify, markup) => document.importNode(DOMPurify.sanitize(markup, PURIFY), true);
 
-/** Make an editor in `root`: `onInput()`, `onPath()` when the formats at the caret changed, `onFiles(files)` when images are pasted. */
+/** Make an editor in `root`, keeping what was typed into it meanwhile: `onInput()`, `onPath()` when the formats at the caret changed, `onFiles(files)` when images are pasted. */
 export async function createEditor(root, { markup, onInput, onPath, onFiles }) {
   const { DOMPurify, Squire } = await loadLibraries();
+  const early = root.innerText.trimEnd();
+  const focused = document.activeElement === root;
+  if (focused) root.blur(); // the editor has to see the focus come
   const squire = new Squire(root, {
     sanitizeToDOMFragment: (text) => sanitise(DOMPurify, text),
     tagAttributes: { blockquote: { type: "cite" } },
@@ -65,6 +68,8 @@ export async function createEditor(root, { markup, onInput, onPath, onFiles }) {
     event.preventDefault();
     onFiles(files);
   });
+  if (focused) squire.focus();
+  if (early) squire.insertPlainText(early, false);
   return squire;
 }
 

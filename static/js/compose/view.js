@@ -91,7 +91,7 @@ function text(composer) {
   if (composer.mode === "plain") {
     return html`<textarea class="compose-text compose-plain" aria-label="Message" .value=${live(composer.text)} @input=${(event) => { composer.text = event.target.value; composer.touch(); }}></textarea>`;
   }
-  return html`<div class="compose-text editor" role="textbox" aria-multiline="true" aria-label="Message" spellcheck="true" ${ref(composer.attach)}></div>`;
+  return html`<div class="compose-text editor" contenteditable="true" role="textbox" aria-multiline="true" aria-label="Message" spellcheck="true" ${ref(composer.attach)}></div>`;
 }
 
 const overflow = (event, composer) => openMenu(event.currentTarget, [
@@ -142,14 +142,4 @@ function one(composer) {
     </section>`;
 }
 
-/** Where the caret goes when a window has just appeared. */
-function focusFirst(composer) {
-  if (composer.focused) return;
-  composer.focused = true;
-  if (composer.focus === "to") requestAnimationFrame(() => document.getElementById(`${composer.key}-to`)?.focus());
-}
-
-export function composerView(composers) {
-  composers.forEach(focusFirst);
-  return html`<div class="composers">${repeat(composers, (composer) => composer.key, one)}</div>`;
-}
+export const composerView = (composers) => html`<div class="composers">${repeat(composers, (composer) => composer.key, one)}</div>`;

@@ -1,7 +1,7 @@
 // Compose windows: opening them for a new message, a reply, a forward or a draft; saving by themselves; sending.
 import { call } from "../jmap.js";
 import { isValid, prepareContacts } from "../contacts.js";
-import { changed, remember, state } from "../state.js";
+import { changed, drawNow, remember, state } from "../state.js";
 import { FULL } from "../thread.js";
 import { textToHtml } from "../text.js";
 import { confirm } from "../ui/dialogs.js";
@@ -28,9 +28,9 @@ function identityFor(email) {
 function make(fields) {
   const composer = {
     key: `compose-${(number += 1)}`, title: "New message", identity: state.identities[0], to: [], cc: [], bcc: [], showCc: false, showBcc: false,
-    subject: "", mode: "rich", markup: "<div><br></div>", text: "", forwarded: null, files: [], inReplyTo: null, references: null, answers: null, draftId: null,
+    subject: "", mode: "rich", markup: "<div><br></div>", text: "", forwarded: null, files: [], inReplyTo: null, references: null, answers: null, draftId: null, replaced: [],
     version: 0, saved: 0, busy: "", status: "", error: "", minimised: false, full: false, loading: false, editor: null, root: null, timer: null, saving: null,
-    focus: "to", opened: performance.now(), reached: false, closed: false, ...fields,
+    focus: "to", opened: performance.now(), typedAhead: "", reached: false, closed: false, ...fields,
   };
   /** Something changed: draw, and save a little later. */
   composer.touch = () => {
@@ -52,7 +52,8 @@ function show(composer) {
   for (const other of state.composers) other.minimised = true;
   state.composers.push(composer);
   prepareContacts();
-  changed();
+  drawNow(); // the caret is there before the next key
+  if (composer.focus === "to") document.getElementById(`${composer.key}-to`)?.focus();
   return composer;
 }
 
@@ -133,6 +134,8 @@ function attach(composer, element) {
     if (composer.focus === "body") {
       editor.focus();
       editor.moveCursorToStart();
+      if (composer.typedAhead) editor.insertPlainText(composer.typedAhead, false);
+      composer.typedAhead = "";
     }
     changed();
   });
