@@ -16,7 +16,7 @@ from typing import Any
 from mailcore.db import Tx, sql
 from mailcore.errors import Code, MailError
 from mailcore.jmap import ids, values
-from mailcore.store import trace
+from mailcore.store import housekeeping, trace
 
 Json = dict[str, Any]
 
@@ -36,7 +36,7 @@ LOCK = sql("""
     FROM outbound o JOIN outbound_recipient r ON r.outbound_id = o.id
     WHERE o.account_id = %s::bigint AND o.trace_id = %s::text ORDER BY r.id FOR UPDATE OF r""")
 DROP_RECIPIENTS = sql("DELETE FROM outbound_recipient WHERE id = ANY(%s::bigint[])")
-DROP_MESSAGES = sql("DELETE FROM outbound WHERE id = ANY(%s::bigint[])")
+DROP_MESSAGES = sql("DELETE FROM outbound WHERE id = ANY(%s::bigint[]) RETURNING blob")
 
 NEWEST = sql("""
     SELECT trace_id FROM outbound WHERE account_id = %s::bigint ORDER BY id DESC LIMIT %s::int""")
@@ -148,7 +148,8 @@ async def cancel(tx: Tx, account_id: int, trace_id: str) -> None:
     if not rows or not all(row[4] for row in rows):
         raise MailError(Code.NO_PERMISSION, "it is too late: the message is on its way")
     await tx.execute(DROP_RECIPIENTS, ([row[1] for row in rows],))
-    await tx.execute(DROP_MESSAGES, (sorted({row[0] for row in rows}),))
+    gone = await tx.fetch(DROP_MESSAGES, (sorted({row[0] for row in rows}),))
+    await housekeeping.remove_blobs(tx, [bytes(row[0]) for row in gone])
     await trace.add(
         tx,
         [

@@ -62,7 +62,11 @@ _UNUSED = """touched_at < now() - interval '1 day'
         AND NOT EXISTS (SELECT FROM outbound o WHERE o.blob = blob.hash)"""
 
 # The row lock of whoever stores the same blob right now makes this wait and look again: it is fresh then, and stays.
-REMOVE_BLOBS = sql(f"DELETE FROM blob WHERE hash = ANY(%s::bytea[]) AND {_UNUSED}")
+# Locked in the order of their hashes first: a DELETE by itself would lock them as its plan happens to find them.
+REMOVE_BLOBS = sql(f"""
+    WITH unused AS (
+        SELECT hash FROM blob WHERE hash = ANY(%s::bytea[]) AND {_UNUSED} ORDER BY hash FOR UPDATE)
+    DELETE FROM blob USING unused WHERE blob.hash = unused.hash""")
 
 UNUSED_BLOBS = sql(f"""
     SELECT hash FROM blob
@@ -87,7 +91,7 @@ async def finished(tx: Tx, days: int = KEEP_FINISHED, limit: int = PIECE) -> int
     rows = await tx.fetch(FINISHED, {"days": days, "limit": limit})
     if rows:
         await tx.execute(FINISHED_RECIPIENTS, ([row[0] for row in rows],))
-        await _remove_blobs(tx, [bytes(row[1]) for row in rows])
+        await remove_blobs(tx, [bytes(row[1]) for row in rows])
     return len(rows)
 
 
@@ -107,7 +111,7 @@ async def expunged(tx: Tx, days: int = KEEP_EXPUNGED, limit: int = PIECE) -> int
         hashes += [bytes(row[1]) for row in rows]
         count += len(rows)
     # Blobs after all accounts, as a delivery to several locks them.
-    await _remove_blobs(tx, hashes)
+    await remove_blobs(tx, hashes)
     return count
 
 
@@ -119,11 +123,14 @@ async def tombstones(tx: Tx, days: int = KEEP_TOMBSTONES, limit: int = PIECE) ->
 async def blobs(tx: Tx, limit: int = PIECE) -> int:
     """Remove blobs that were stored more than a day ago and are in no message and no queue."""
     rows = await tx.fetch(UNUSED_BLOBS, {"catch_up": CATCH_UP_BLOBS, "limit": limit})
-    return await _remove_blobs(tx, [bytes(row[0]) for row in rows])
+    return await remove_blobs(tx, [bytes(row[0]) for row in rows])
 
 
-async def _remove_blobs(tx: Tx, hashes: Sequence[bytes]) -> int:
-    """Remove those of these blobs that nobody needs; in one order, as everybody locks them."""
+async def remove_blobs(tx: Tx, hashes: Sequence[bytes]) -> int:
+    """Remove those of these blobs that nobody needs any more, now that a row that named them is gone.
+
+    What was stored less than a day ago stays: `blobs` finds it tomorrow. Locks blobs in one order, as everybody does.
+    """
     return await tx.execute(REMOVE_BLOBS, (sorted(set(hashes)),)) if hashes else 0
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from mailcore.db import Tx, sql
 from mailcore.errors import Code, MailError
-from mailcore.store import trace
+from mailcore.store import housekeeping, trace
 from mailcore.store.queue import Claimed, claimed
 from mailcore.wake import Change
 
@@ -36,6 +36,14 @@ class Row:
     held_reason: str | None
     account_id: int | None
     finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """How many messages were taken out, and how many stay because they are being delivered."""
+
+    messages: int
+    at_work: int
 
 
 # An argument that is NULL asks for nothing.
@@ -66,8 +74,11 @@ RELEASE = sql("""
     UPDATE outbound_recipient SET state = 'queued', held_reason = NULL, unreported = 0, next_attempt_at = now()
     WHERE outbound_id = ANY(%s::bigint[]) AND state = 'held'""")
 
+LOCK_RECIPIENTS = sql("""
+    SELECT outbound_id, coalesce(lease_until > now(), false) FROM outbound_recipient
+    WHERE outbound_id = ANY(%s::bigint[]) ORDER BY id FOR UPDATE""")
 REMOVE_RECIPIENTS = sql("DELETE FROM outbound_recipient WHERE outbound_id = ANY(%s::bigint[])")
-REMOVE = sql("DELETE FROM outbound WHERE id = ANY(%s::bigint[]) RETURNING id, trace_id, account_id, sender")
+REMOVE = sql("DELETE FROM outbound WHERE id = ANY(%s::bigint[]) RETURNING blob")
 
 # With a new fence and a short lease, as a worker claims; but held rows too, and whenever they are due.
 SEIZE = sql("""
@@ -137,11 +148,18 @@ async def release(tx: Tx, ids: Sequence[int]) -> int:
     return count
 
 
-async def remove(tx: Tx, ids: Sequence[int]) -> int:
-    """Take messages out of the queue without telling anybody; returns how many messages."""
-    await _note(tx, ids, "removed")
-    await tx.execute(REMOVE_RECIPIENTS, (list(ids),))
-    return len(await tx.fetch(REMOVE, (list(ids),)))
+async def remove(tx: Tx, ids: Sequence[int]) -> Removed:
+    """Take messages out of the queue without telling anybody, with their octets when nobody else needs them.
+
+    A message that a worker has in hand stays: it is on the wire, and what becomes of it has to be recorded somewhere.
+    """
+    at_work = {int(row[0]) for row in await tx.fetch(LOCK_RECIPIENTS, (sorted(ids),)) if row[1]}
+    free = sorted(set(ids) - at_work)
+    await _note(tx, free, "removed")
+    await tx.execute(REMOVE_RECIPIENTS, (free,))
+    gone = await tx.fetch(REMOVE, (free,))
+    await housekeeping.remove_blobs(tx, [bytes(row[0]) for row in gone])
+    return Removed(len(gone), len(at_work))
 
 
 async def seize(tx: Tx, ids: Sequence[int]) -> list[Claimed]:

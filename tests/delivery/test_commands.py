@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
 
 from accounts import people
 from mailcore import db, provision
@@ -160,7 +161,8 @@ def test_bounce_returns_it_to_the_sender(account: int) -> None:
 def test_what_a_worker_has_in_hand_is_not_bounced_under_it(account: int) -> None:
     number, _ = submit(account)
     run(queue.claim)
-    assert command("queue", "bounce", "--yes", str(number)) == "0 recipients returned to the sender.\n"
+    with pytest.raises(CommandError, match="being delivered at this moment"):
+        command("queue", "bounce", "--yes", str(number))
     assert inbox(account) == []
     assert "being delivered" in command("queue", "list")
 
@@ -171,6 +173,42 @@ def test_remove_takes_it_out_and_tells_nobody(account: int) -> None:
     assert rows("--state", "all") == []
     assert inbox(account) == []
     assert [event.step for event in run(trace.find, str(number))] == ["queued", "removed"]
+
+
+def test_what_a_worker_has_in_hand_is_not_removed_under_it(account: int) -> None:
+    number, _ = submit(account, BOB)
+    (claim,) = run(queue.claim)
+    submit(account, "carol@near.example")
+    with pytest.raises(CommandError, match=r"^Nothing was removed: 1 message being delivered"):
+        command("queue", "remove", "--yes", str(number))
+    said = command("queue", "remove", "--yes", "--all")
+    assert said.startswith("1 message removed.\nNot removed: 1 message being delivered at this moment")
+    assert [row["queue_id"] for row in rows()] == [number]
+    run(queue.record, [Result(claim.recipient_id, claim.fence, "delivered", 250, "ok", "mx")])
+    assert [row["state"] for row in rows("--state", "all")] == ["delivered"], "what became of it was recorded"
+
+
+def test_octets_of_removed_mail_go_with_it_however_old_it_is(account: int) -> None:
+    submit(account)
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE blob SET touched_at = now() - interval '10 days'")
+        command("queue", "remove", "--yes", "--all")
+        cursor.execute("SELECT count(*) FROM blob")
+        assert cursor.fetchone() == (0,)
+
+
+@pytest.mark.parametrize(
+    ("verb", "why"), [("hold", "nothing was held"), ("release", "nothing was released"), ("retry", "another try")]
+)
+def test_nothing_can_be_done_to_finished_mail_and_that_is_an_error(
+    account: int, verb: str, why: str, no_bell: list[list[int]]
+) -> None:
+    number, _ = submit(account)
+    (claim,) = run(queue.claim)
+    run(queue.record, [Result(claim.recipient_id, claim.fence, "delivered", 250, "ok", "mx")])
+    with pytest.raises(CommandError, match=why):
+        command("queue", verb, str(number))
+    assert no_bell == []
 
 
 def test_the_history_of_a_message_reads_as_a_story(account: int) -> None:

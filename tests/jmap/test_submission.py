@@ -176,6 +176,19 @@ async def test_one_may_send_as_an_alias_and_with_a_tag(world: World) -> None:
     assert len(await inbox(world.village.bob)) == 2
 
 
+async def test_octets_of_mail_taken_back_after_days_go_with_it(world: World) -> None:
+    email = await draft(world.alice, "far@elsewhere.example")
+    made = await submit(world.alice, email, envelope=held("alice@example.org", "far@elsewhere.example", "600"))
+    async with db.transaction() as tx:
+        # As when the draft was destroyed a month ago, and the mail has waited for all that time.
+        for table in ("entry", "message_text", "message"):
+            await tx.execute(f"DELETE FROM {table}")
+        await tx.execute("UPDATE blob SET touched_at = now() - interval '10 days'")
+    await world.alice.call("EmailSubmission/set", update={made["id"]: {"undoStatus": "canceled"}})
+    async with db.read() as tx:
+        assert await tx.fetch("SELECT hash FROM blob") == []
+
+
 async def test_what_is_held_back_waits_for_everybody_and_can_be_taken_back(world: World) -> None:
     alice = world.alice
     email = await draft(alice, "bob@example.org far@elsewhere.example")

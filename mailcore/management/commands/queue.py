@@ -91,18 +91,21 @@ class Command(base.Command):
         with db.django_transaction() as tx:
             ids = _ids(tx, options, ("queued",))
             count = db.run_sync(queue.retry(tx, ids))
+        _some(count, "Nothing of it waits for another try.")
         self.ring(ids)
         self.stdout.write(f"{_recipients(count)} will be tried now.")
 
     def hold(self, options: dict[str, Any]) -> None:
         with db.django_transaction() as tx:
             count = db.run_sync(queue.hold(tx, _ids(tx, options, ("queued",)), options["reason"]))
+        _some(count, "Nothing of it waits to be sent: nothing was held.")
         self.stdout.write(f"{_recipients(count)} held.")
 
     def release(self, options: dict[str, Any]) -> None:
         with db.django_transaction() as tx:
             ids = _ids(tx, options, ("held",))
             count = db.run_sync(queue.release(tx, ids))
+        _some(count, "Nothing of it is held: nothing was released.")
         self.ring(ids)
         self.stdout.write(f"{_recipients(count)} released.")
 
@@ -114,6 +117,7 @@ class Command(base.Command):
         with db.django_transaction() as tx:
             claims = db.run_sync(queue.seize(tx, ids))
             done = db.run_sync(settle(tx, conf, [Settled(claim, verdict) for claim in claims])) if claims else set()
+        _some(len(done), "Nothing of it can be returned: it is finished, or being delivered at this moment.")
         self.stdout.write(f"{_recipients(len(done))} returned to the sender.")
 
     def remove(self, options: dict[str, Any]) -> None:
@@ -121,8 +125,12 @@ class Command(base.Command):
             ids = _ids(tx, options, OPEN)
         self.confirm("Remove this mail for good, without telling anybody?", options)
         with db.django_transaction() as tx:
-            count = db.run_sync(queue.remove(tx, ids))
-        self.stdout.write(f"{count} message{'' if count == 1 else 's'} removed.")
+            done = db.run_sync(queue.remove(tx, ids))
+        busy = f"{_messages(done.at_work)} being delivered at this moment; try again in a minute or two."
+        _some(done.messages, f"Nothing was removed: {busy}" if done.at_work else "Nothing was left to remove.")
+        self.stdout.write(f"{_messages(done.messages)} removed.")
+        if done.at_work:
+            self.stderr.write(f"Not removed: {busy}")
 
     def ring(self, ids: Sequence[int]) -> None:
         """Have the workers look now, also at hosts that were out of reach a moment ago."""
@@ -178,6 +186,16 @@ def _state(row: Row) -> str:
 
 def _plain(row: Row) -> dict[str, Any]:
     return {name: getattr(row, name) for name in Row.__slots__}
+
+
+def _some(count: int, otherwise: str) -> None:
+    """Whoever asked for something that was not done hears of it, with exit status 1."""
+    if not count:
+        raise CommandError(otherwise)
+
+
+def _messages(count: int) -> str:
+    return f"{count} message{'' if count == 1 else 's'}"
 
 
 def _recipients(count: int) -> str:
