@@ -21,6 +21,8 @@ from mailcore.wire.smtp.command import header_safe, is_host_name
 
 _AUTHENTICATION_RESULTS = re.compile(rb"^authentication-results[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*)\n?", re.M | re.I)
 _BCC = re.compile(rb"^(?:resent-)?bcc[ \t]*+:[^\n]*+(?:\n[ \t][^\n]*+)*\n?", re.M | re.I)
+# Octets of a header that comes in: every step reads it, on the event loop. Mail has a hundredth of that.
+MAX_HEADER = 1 << 20
 # Authentication-Results fields that are looked at, and octets of one.
 MAX_RESULTS, MAX_RESULT = 1_000, 10_000
 _AUTHSERV_ID = re.compile(rb'"((?:[^"\\]|\\.)*)"|([^\s;]+)')
@@ -40,8 +42,14 @@ class Split(NamedTuple):
 
 
 def split(content: bytes) -> Split:
-    """Cut a message in two; a message without a blank line is all header."""
-    return Split(content[: header_end(content, 0, len(content))], content)
+    """Cut a message in two; a message without a blank line is all header.
+
+    Raises TOO_BIG for a header of more than MAX_HEADER octets, and looks no further than that.
+    """
+    size = header_end(content, 0, min(len(content), MAX_HEADER + 1))
+    if size > MAX_HEADER:
+        raise MailError(Code.TOO_BIG, "The message's header is too big")
+    return Split(content[:size], content)
 
 
 def date(seconds: float | None = None) -> str:

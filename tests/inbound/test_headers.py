@@ -68,6 +68,19 @@ def test_split(content: bytes, header: bytes) -> None:
     assert headers.split(content).body == content[len(header) :]
 
 
+@pytest.mark.parametrize("end", [b"\r\n\r\n", b"\n\n"])
+def test_a_header_without_measure_is_refused_and_not_walked(end: bytes) -> None:
+    fits = b"A: " + b"x" * (headers.MAX_HEADER - 3 - len(end)) + end
+    assert headers.split(fits + b"body").header == fits
+    endless = b"A: " + b"x\r\n\tx" * 10_000_000
+    began = time.process_time()
+    for content in (b"A" + fits, b"A" + fits + b"body", endless, endless + end + b"body"):
+        with pytest.raises(MailError) as refused:
+            headers.split(content)
+        assert refused.value.code is Code.TOO_BIG
+    assert time.process_time() - began < 0.2
+
+
 OURS = [
     b"Authentication-Results: mx.example.test; none\r\n",
     b"AUTHENTICATION-RESULTS: MX.Example.Test.; dkim=pass\r\n",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.smtp.world import Client, Village, body_of, running
+from tests.smtp.world import ANN, Client, Village, body_of, running
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
 
@@ -190,6 +190,22 @@ async def test_a_message_without_end_is_cut_off(village: Village, tmp_path: Path
                 client.say(b"more\r\n" * 10_000)
                 await client.writer.drain()
         assert await world.mail(village.ann) == []
+
+
+@pytest.mark.parametrize("port", ["mx", "submissions"])
+async def test_a_header_without_measure_is_refused(village: Village, tmp_path: Path, port: str) -> None:
+    """Everybody who reads a header reads all of it, so it has a limit far below that of the message."""
+    own = b"From: ann@example.org\r\n"
+    huge = own + b"X-Filler: %b\r\n" % (b"x" * 900) * 1_200
+    async with running(tmp_path) as world, world.client(port) as client:
+        sender = "far@elsewhere.example"
+        if port != "mx":
+            sender = ANN
+            await client.login()
+        for message in (huge + b"\r\nbody\r\n", huge):
+            assert (await client.deliver(message, sender=sender)) == "552 5.3.4 The message's header is too big"
+        assert (await client.deliver(own + b"\r\n" + huge, sender=sender)).startswith("250")
+        assert len(await world.mail(village.ann)) == 1
 
 
 async def test_an_absurd_bdat_is_cut_off(village: Village, tmp_path: Path) -> None:
