@@ -9,6 +9,7 @@ and the verb joins `transaction.atomic()` and its rollback. What a transaction c
 
 from __future__ import annotations
 
+import select
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Protocol, TypeVar, cast
@@ -27,6 +28,10 @@ from mailcore.wake import Change
 T = TypeVar("T")
 Params = Sequence[Any] | Mapping[str, Any]
 Row = tuple[Any, ...]
+
+# Seconds: until Postgres must have answered when a process starts, and until a caller is told to come back later.
+WAIT_FOR_DATABASE = 15.0
+WAIT_FOR_CONNECTION = 5.0
 
 # Every statement of the store, so that a test can PREPARE each against the migrated schema.
 STATEMENTS: list[str] = []
@@ -178,8 +183,29 @@ async def _configure(connection: psycopg.AsyncConnection[Row]) -> None:
     await connection.execute("SELECT repeat('x', 200000)")
 
 
-async def open_pool(max_size: int = 8, *, timeout: float = 15.0) -> None:
-    """Open this process's pool; call once in each async process, from its event loop. Raises MailError(UNAVAILABLE)."""
+async def _check(connection: psycopg.AsyncConnection[Row]) -> None:
+    """Find out at check-out whether Postgres has closed an idle connection; raises psycopg.OperationalError.
+
+    It says so by itself: nothing is to be read from an idle connection but its end (or, rarely, a notice). Looking
+    costs 1 µs where asking would cost a round trip. The others are looked after at once, as they mostly die together.
+    """
+    ready = select.poll()
+    ready.register(connection.fileno(), select.POLLIN)
+    if not ready.poll(0):
+        return
+    try:
+        await AsyncConnectionPool.check_connection(connection)
+    except psycopg.OperationalError:
+        if _pool is not None:
+            await _pool.check()
+        raise
+
+
+async def open_pool(max_size: int = 8, *, timeout: float = WAIT_FOR_CONNECTION) -> None:
+    """Open this process's pool; call once in each async process, from its event loop. Raises MailError(UNAVAILABLE).
+
+    `timeout`: seconds that a caller waits for a connection when all are in use or Postgres is away.
+    """
     global _pool
     if _pool is not None:
         raise RuntimeError("the pool is open already")
@@ -189,12 +215,15 @@ async def open_pool(max_size: int = 8, *, timeout: float = 15.0) -> None:
         min_size=1,
         max_size=max_size,
         timeout=timeout,
+        # Given up soon: the next caller begins anew at once, where the pool's own attempts come ever more rarely.
+        reconnect_timeout=5.0,
         configure=_configure,
+        check=_check,
         open=False,
     )
     await pool.open()
     try:
-        await pool.wait(timeout)
+        await pool.wait(WAIT_FOR_DATABASE)
     except PoolTimeout as error:
         await pool.close()
         raise MailError(Code.UNAVAILABLE, "the database cannot be reached", str(error)) from error
@@ -237,6 +266,16 @@ async def transaction() -> AsyncIterator[AsyncTx]:
             if not connection.closed and connection.info.transaction_status is not TransactionStatus.IDLE:
                 await connection.execute("ROLLBACK")
             raise
+    if tx.changes:
+        wake.publish(tx.changes)
+
+
+@asynccontextmanager
+async def single() -> AsyncIterator[AsyncTx]:
+    """For a verb that runs exactly one statement: it commits by itself, in its own round trip; then publishes."""
+    async with _connection() as connection:
+        tx = AsyncTx(connection)
+        yield tx
     if tx.changes:
         wake.publish(tx.changes)
 

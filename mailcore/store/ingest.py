@@ -12,7 +12,7 @@ from psycopg.errors import DeadlockDetected
 
 from mailcore import db
 from mailcore.errors import Code, MailError
-from mailcore.store.append import Incoming, Job, Results, append_jobs
+from mailcore.store.append import Incoming, Job, Results, append_jobs, is_one_statement
 from mailcore.store.queue import Outgoing
 from mailcore.store.trace import Event
 
@@ -89,8 +89,9 @@ class Ingest:
 
     async def _fly(self, batch: list[tuple[Job, asyncio.Future[Results]]]) -> None:
         try:
-            async with db.transaction() as tx:
-                results = await append_jobs(tx, [job for job, _ in batch])
+            jobs = [job for job, _ in batch]
+            async with db.single() if is_one_statement(jobs) else db.transaction() as tx:
+                results = await append_jobs(tx, jobs)
         except Exception as error:
             away = isinstance(error, MailError) and error.code is Code.UNAVAILABLE
             if isinstance(error.__cause__, DeadlockDetected):

@@ -103,19 +103,21 @@ async def add(tx: Tx, events: Sequence[Event]) -> None:
 
 def adding(events: Sequence[Event]) -> tuple[str, tuple[Array, ...]]:
     """The statement of `add`, for a verb that has others to send with it."""
+    return ADD, arrays(events)
+
+
+def arrays(events: Sequence[Event]) -> tuple[Array, ...]:
+    """Events as columns: at, trace_id, step, account_id, outbound_id, sender, recipient, message_id, detail."""
     return (
-        ADD,
-        (
-            Timestamps([event.at for event in events]),
-            Texts([event.trace_id for event in events]),
-            Texts([event.step for event in events]),
-            Int8s([event.account_id for event in events]),
-            Int8s([event.outbound_id for event in events]),
-            Texts([_address(event.sender) for event in events]),
-            Texts([_address(event.recipient) for event in events]),
-            Texts([_message_id(event.message_id) for event in events]),
-            Texts([_json(event.detail) for event in events]),
-        ),
+        Timestamps([event.at for event in events]),
+        Texts([event.trace_id for event in events]),
+        Texts([event.step for event in events]),
+        Int8s([event.account_id for event in events]),
+        Int8s([event.outbound_id for event in events]),
+        Texts([address(event.sender) for event in events]),
+        Texts([address(event.recipient) for event in events]),
+        Texts([message_id(event.message_id) for event in events]),
+        Texts([_json(event.detail) for event in events]),
     )
 
 
@@ -128,9 +130,9 @@ async def find(tx: Tx, text: str, limit: int = 20) -> list[Found]:
     text = text.strip()
     number = int(text) if text.isascii() and text.isdigit() and len(text) < 18 else None
     names = {
-        "text": _address(text),
-        "address": _address(text),
-        "message_id": _message_id(text),
+        "text": address(text),
+        "address": address(text),
+        "message_id": message_id(text),
         "outbound": number,
         "traces": min(limit, MAX_TRACES),
         "rows": min(limit, MAX_TRACES) * 20,
@@ -140,11 +142,12 @@ async def find(tx: Tx, text: str, limit: int = 20) -> list[Found]:
     return [Found(*(*row[:-1], json.loads(row[-1]))) for row in rows]
 
 
-def _address(address: str | None) -> str | None:
+def address(address: str | None) -> str | None:
+    """An address as it is stored and looked up."""
     return None if address is None else _clean(address.lower())[:MAX_KEY]
 
 
-def _message_id(text: str | None) -> str | None:
+def message_id(text: str | None) -> str | None:
     """A Message-ID as it is stored and looked up: without its angle brackets."""
     return None if text is None else _clean(text.strip().removeprefix("<").removesuffix(">"))[:MAX_KEY]
 

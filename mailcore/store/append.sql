@@ -1,0 +1,147 @@
+-- Stores what arrived together: the one statement behind `store.append`, so that a delivery is one round trip to the
+-- database, commit included. Jobs come in order and see what those before them used up of a quota.
+--
+--   m_*  the distinct messages with what is derived from them (m_keys: thread keys of all, m_keys_from:m_keys_to of one)
+--   i_*  the items, grouped by job: which message (1-based) goes into which mailbox; of an atomic job all or none
+--   e_*  steps to trace with their job when, and only when, that was accepted
+--
+-- One row per item in order: its numbers, or `o_refused` = 1 no such mailbox, 2 over quota.
+-- Locks (DESIGN §5): accounts in ascending order, then mailboxes, then blobs by hash.
+CREATE OR REPLACE FUNCTION append_messages(
+    m_hash bytea[], m_data bytea[], m_size bigint[], m_header_size int[], m_sent_at timestamptz[], m_sent_on date[],
+    m_has_attachment bool[], m_message_id text[], m_base_subject text[], m_preview text[], m_envelope bytea[],
+    m_bodystructure bytea[], m_headers bytea[], m_parts bytea[], m_summary text[], m_from text[], m_to text[],
+    m_cc text[], m_bcc text[], m_subject text[], m_body_at int[], m_text text[], m_keys_from int[], m_keys_to int[],
+    m_keys bigint[],
+    i_job int[], i_atomic bool[], i_mail int[], i_account bigint[], i_mailbox bigint[], i_flags int[],
+    i_keywords text[], i_internal_date timestamptz[], i_trace_id text[], i_recipient text[],
+    e_job int[], e_at timestamptz[], e_trace_id text[], e_step text[], e_account bigint[], e_outbound bigint[], e_sender text[],
+    e_recipient text[], e_message_id text[], e_detail text[]
+) RETURNS TABLE (
+    o_refused int, o_uid bigint, o_uidvalidity bigint, o_message bigint, o_modseq bigint, o_thread bigint
+)
+LANGUAGE plpgsql AS $append$
+DECLARE
+    item record;
+    job int := -1;
+    job_refused int;
+    some_missing bool;
+    keys bigint[];
+    used_hashes bytea[] := '{}';
+    accepted int[] := '{}';
+    s_job int[] := '{}'; s_n int[] := '{}'; s_uid bigint[] := '{}'; s_message bigint[] := '{}';
+BEGIN
+    PERFORM FROM account_state a WHERE a.account_id = ANY(i_account) ORDER BY a.account_id FOR UPDATE;
+    PERFORM FROM mailbox b JOIN unnest(i_account, i_mailbox) AS k(account_id, id) USING (account_id, id)
+        ORDER BY b.account_id, b.id FOR UPDATE OF b;
+    SELECT bool_or(b.id IS NULL) INTO some_missing
+        FROM unnest(i_account, i_mailbox) AS k(account_id, id) LEFT JOIN mailbox b USING (account_id, id);
+
+    FOR item IN
+        SELECT i.*, m.*
+        FROM unnest(i_job, i_atomic, i_mail, i_account, i_mailbox, i_flags, i_keywords, i_internal_date) WITH ORDINALITY
+                AS i(job, atomic, mail, account, mailbox, flags, keywords, internal_date, n)
+            JOIN unnest(m_hash, m_size, m_header_size, m_sent_at, m_sent_on, m_has_attachment, m_base_subject,
+                m_preview, m_envelope, m_bodystructure, m_headers, m_parts, m_summary, m_from, m_to, m_cc, m_bcc,
+                m_subject, m_body_at, m_text, m_keys_from, m_keys_to) WITH ORDINALITY
+                AS m(hash, size, header_size, sent_at, sent_on, has_attachment, base_subject, preview, envelope,
+                bodystructure, headers, parts, summary, from_text, to_text, cc_text, bcc_text, subject_text, body_at,
+                text, keys_from, keys_to, mail) USING (mail)
+        ORDER BY i.n
+    LOOP
+        IF item.job <> job THEN
+            job := item.job;
+            job_refused := 0;
+            IF item.atomic THEN
+                SELECT x.refused INTO job_refused FROM (
+                    SELECT i.n, CASE
+                        WHEN b.id IS NULL THEN 1
+                        WHEN a.bytes + sum(m_size[i.mail]) OVER (PARTITION BY i.account ORDER BY i.n) > a.quota_bytes
+                            THEN 2 ELSE 0 END AS refused
+                    FROM unnest(i_job, i_mail, i_account, i_mailbox) WITH ORDINALITY AS i(job, mail, account, mailbox, n)
+                        LEFT JOIN account_state a ON a.account_id = i.account
+                        LEFT JOIN mailbox b ON b.account_id = i.account AND b.id = i.mailbox
+                    WHERE i.job = item.job
+                ) x WHERE x.refused > 0 ORDER BY x.n LIMIT 1;
+                job_refused := coalesce(job_refused, 0);
+            END IF;
+        END IF;
+
+        o_refused := job_refused;
+        IF o_refused = 0 AND some_missing
+            AND NOT EXISTS (SELECT FROM mailbox b WHERE b.account_id = item.account AND b.id = item.mailbox)
+        THEN
+            o_refused := 1;
+        END IF;
+        IF o_refused = 0 THEN
+            UPDATE account_state a
+            SET modseq = a.modseq + 1, next_message = a.next_message + 1, messages = a.messages + 1,
+                bytes = a.bytes + item.size
+            WHERE a.account_id = item.account AND (a.quota_bytes IS NULL OR a.bytes + item.size <= a.quota_bytes)
+            RETURNING a.modseq, a.next_message - 1 INTO o_modseq, o_message;
+            IF NOT FOUND THEN
+                o_refused := 2;
+            END IF;
+        END IF;
+        IF o_refused > 0 THEN
+            o_uid := NULL; o_uidvalidity := NULL; o_message := NULL; o_modseq := NULL; o_thread := NULL;
+            RETURN NEXT;
+            CONTINUE;
+        END IF;
+
+        UPDATE mailbox b
+        SET uidnext = b.uidnext + 1, messages = b.messages + 1, unseen = b.unseen + 1 - (item.flags & 1),
+            deleted = b.deleted + (item.flags >> 3 & 1), bytes = b.bytes + item.size, highest_modseq = o_modseq
+        WHERE b.account_id = item.account AND b.id = item.mailbox
+        RETURNING b.uidnext - 1, b.uidvalidity INTO o_uid, o_uidvalidity;
+
+        keys := m_keys[item.keys_from:item.keys_to];
+        SELECT coalesce(min(t.thread_id), o_message) INTO o_thread
+            FROM thread_key t WHERE t.account_id = item.account AND t.key = ANY(keys);
+        INSERT INTO thread_key (account_id, key, thread_id)
+            SELECT item.account, k, o_thread FROM unnest(keys) k ON CONFLICT DO NOTHING;
+        INSERT INTO message (account_id, id, blob, size, header_size, thread_id, created_modseq, received_at, sent_at,
+            sent_on, has_attachment, base_subject, preview, envelope, bodystructure, headers, parts, summary)
+        VALUES (item.account, o_message, item.hash, item.size, item.header_size, o_thread, o_modseq,
+            coalesce(item.internal_date, now()), item.sent_at, item.sent_on, item.has_attachment, item.base_subject,
+            item.preview, item.envelope, item.bodystructure, item.headers, item.parts, item.summary);
+        INSERT INTO message_text
+            (account_id, docno, from_text, to_text, cc_text, bcc_text, subject_text, body_at, text)
+        VALUES (item.account, o_message, item.from_text, item.to_text, item.cc_text, item.bcc_text,
+            item.subject_text, item.body_at, item.text);
+        INSERT INTO entry (account_id, mailbox_id, uid, message_id, modseq, flags, keywords, internal_date, size)
+        VALUES (item.account, item.mailbox, o_uid, o_message, o_modseq, item.flags, string_to_array(item.keywords, ' '),
+            coalesce(item.internal_date, now()), item.size);
+
+        used_hashes := used_hashes || item.hash;
+        IF accepted[cardinality(accepted)] IS DISTINCT FROM job THEN
+            accepted := accepted || job;
+        END IF;
+        s_job := s_job || job; s_n := s_n || item.n::int; s_uid := s_uid || o_uid; s_message := s_message || o_message;
+        RETURN NEXT;
+    END LOOP;
+
+    INSERT INTO blob (hash, size, data)
+        SELECT b.hash, length(b.data), b.data FROM unnest(m_hash, m_data) AS b(hash, data)
+        WHERE b.hash = ANY(used_hashes) ORDER BY b.hash
+        ON CONFLICT (hash) DO UPDATE SET touched_at = now();
+
+    -- In this order they are traced: what the protocol has to say of a job, then what became of its items.
+    INSERT INTO trace_event (at, trace_id, step, account_id, outbound_id, sender, recipient, message_id, detail)
+        SELECT x.at, x.trace_id, x.step, x.account_id, x.outbound_id, x.sender, x.recipient, x.message_id, x.detail FROM (
+            SELECT e.job, 0 AS kind, e.n, coalesce(e.at, now()) AS at, e.trace_id, e.step, e.account_id,
+                e.outbound_id, e.sender, e.recipient, e.message_id, e.detail::jsonb AS detail
+            FROM unnest(e_job, e_at, e_trace_id, e_step, e_account, e_outbound, e_sender, e_recipient,
+                e_message_id, e_detail) WITH ORDINALITY
+                AS e(job, at, trace_id, step, account_id, outbound_id, sender, recipient, message_id, detail, n)
+            WHERE e.job = ANY(accepted)
+            UNION ALL
+            SELECT s.job, 1, s.n, now(), i_trace_id[s.n], 'stored', i_account[s.n], NULL::bigint, NULL,
+                i_recipient[s.n],
+                m_message_id[i_mail[s.n]],
+                jsonb_build_object('mailbox', i_mailbox[s.n], 'uid', s.uid, 'email', s.message)
+            FROM unnest(s_job, s_n, s_uid, s_message) AS s(job, n, uid, message)
+            WHERE i_trace_id[s.n] IS NOT NULL
+        ) x ORDER BY x.job, x.kind, x.n;
+END
+$append$;
