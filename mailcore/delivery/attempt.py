@@ -132,18 +132,24 @@ class Courier:
         `blobs` may have its content already; `force` also asks hosts that were out of reach a moment ago.
         """
         try:
-            if is_local:
-                await local.deliver(self._context.conf, claims)
-            elif claims[0].size < LARGE_OCTETS:
-                await self._context.recorder.record(await self._send(claims, blobs, force))
+            if claims[0].size < LARGE_OCTETS:
+                await self._deliver(claims, blobs, is_local, force)
             else:
                 async with self._context.large:
-                    await self._context.recorder.record(await self._send(claims, blobs, force))
+                    await self._deliver(claims, blobs, is_local, force)
         except Exception as error:
             # The lease ends by itself, and the message is tried again; a bug in it sets it aside in the end.
             log.exception("%s could not be delivered: %s", claims[0].trace_id, error)
         finally:
             self._context.done(claims)
+
+    async def _deliver(
+        self, claims: Sequence[Claimed], blobs: Mapping[bytes, bytes], is_local: bool, force: bool
+    ) -> None:
+        if is_local:
+            await local.deliver(self._context.conf, claims, blobs.get(claims[0].blob))
+        else:
+            await self._context.recorder.record(await self._send(claims, blobs, force))
 
     async def _send(self, claims: Sequence[Claimed], blobs: Mapping[bytes, bytes], force: bool) -> list[Settled]:
         waiting = {

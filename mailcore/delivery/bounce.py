@@ -20,7 +20,7 @@ from mailcore.delivery import backoff, content, dkim
 from mailcore.delivery.outcome import Outcome
 from mailcore.errors import MailError
 from mailcore.mime.report import Action, Fate, Report, compose
-from mailcore.store import accounts, queue, trace
+from mailcore.store import accounts, locks, queue, trace
 from mailcore.store.append import Incoming, append
 from mailcore.store.queue import Claimed, Outgoing, Recipient
 
@@ -57,18 +57,28 @@ async def tell(tx: Tx, conf: Conf, notices: Sequence[Notice]) -> None:
     for notice in notices:
         claim = notice.claim
         if is_wanted(claim, notice.action):
-            # Accounts in ascending order, as everybody locks them.
             groups.setdefault((claim.account_id or 0, claim.outbound_id, notice.action), []).append(notice)
+    targets = {sender: await _targets(tx, sender) for sender in {group[0].claim.sender for group in groups.values()}}
+    # All accounts in ascending order before anything else is locked, as everybody does: an alias may lead to several.
+    for account_id in sorted({each for _, found, _ in targets.values() for each in found}):
+        await tx.one(locks.LOCK_ACCOUNT, (account_id,))
     for (_, _, action), group in sorted(groups.items(), key=lambda item: item[0]):
-        await _tell_one(tx, conf, action, group)
+        await _tell_one(tx, conf, action, group, *targets[group[0].claim.sender])
 
 
-async def _tell_one(tx: Tx, conf: Conf, action: Action, group: Sequence[Notice]) -> None:
+async def _tell_one(
+    tx: Tx,
+    conf: Conf,
+    action: Action,
+    group: Sequence[Notice],
+    address: str,
+    targets: Sequence[int],
+    remote: tuple[str, ...],
+) -> None:
     claim = group[0].claim
     report = _report(conf, group, await _original(tx, claim))
     raw = compose(report)
     name = trace.new_id()
-    address, targets, remote = await _targets(tx, claim.sender)
     stored = False
     if targets:
         received = b"Return-Path: <>\r\n" + raw

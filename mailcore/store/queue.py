@@ -121,8 +121,12 @@ STORE_BLOBS = sql("""
     SELECT * FROM unnest(%b::bytea[], %b::bigint[], %b::bytea[])
     ON CONFLICT (hash) DO UPDATE SET touched_at = now() WHERE blob.touched_at < now() - interval '10 minutes'""")
 
+# In the order of their hashes, as everybody locks them.
 TOUCH_BLOBS = sql("""
-    UPDATE blob SET touched_at = now() WHERE hash = ANY(%s::bytea[]) AND touched_at < now() - interval '10 minutes'""")
+    WITH stale AS (
+        SELECT hash FROM blob WHERE hash = ANY(%s::bytea[]) AND touched_at < now() - interval '10 minutes'
+        ORDER BY hash FOR UPDATE)
+    UPDATE blob SET touched_at = now() FROM stale WHERE blob.hash = stale.hash""")
 
 COUNT_BLOBS = sql("SELECT count(*) FROM blob WHERE hash = ANY(%s::bytea[])")
 BLOB = sql("SELECT data FROM blob WHERE hash = %s::bytea")
@@ -174,6 +178,11 @@ CLAIM_ANY = sql(_CLAIM.format(which="true", unreported="= 0"))
 CLAIM_ANY_SUSPECT = sql(_CLAIM.format(which="true", unreported=_SUSPECT))
 CLAIM_OUTBOUND = sql(_CLAIM.format(which="outbound_id = %(outbound)s::bigint", unreported="= 0"))
 CLAIM_OUTBOUND_SUSPECT = sql(_CLAIM.format(which="outbound_id = %(outbound)s::bigint", unreported=_SUSPECT))
+
+LOCK_CLAIMS = sql("""
+    SELECT r.id FROM outbound_recipient r JOIN unnest(%(ids)s::bigint[], %(fences)s::bigint[]) AS c(id, fence)
+        ON r.id = c.id AND r.fence = c.fence
+    WHERE r.lease_until IS NOT NULL ORDER BY r.id FOR UPDATE OF r""")
 
 RENEW = sql("""
     UPDATE outbound_recipient r SET lease_until = now() + make_interval(secs => %(lease)s::float8)
@@ -379,19 +388,31 @@ def claimed(row: Row) -> Claimed:
     return Claimed(*values)
 
 
+async def lock(tx: Tx, claims: Sequence[Claimed]) -> bool:
+    """Lock rows of the queue for what follows in this transaction; False when one of them is not ours any more.
+
+    The queue is locked before accounts, accounts before mailboxes, mailboxes before blobs.
+    """
+    names = {"ids": [c.recipient_id for c in claims], "fences": [c.fence for c in claims]}
+    return len(await tx.fetch(LOCK_CLAIMS, names)) == len(claims)
+
+
 async def renew(tx: Tx, claims: Sequence[tuple[int, int]], lease_seconds: float = LEASE_SECONDS) -> set[int]:
     """Prolong the leases of (recipient id, fence) pairs; returns the recipients that are still ours."""
+    claims = sorted(claims)  # rows are locked in one order, here, in give_back and in record
     names = {"ids": [c[0] for c in claims], "fences": [c[1] for c in claims], "lease": lease_seconds}
     return {int(row[0]) for row in await tx.fetch(RENEW, names)}
 
 
 async def give_back(tx: Tx, claims: Sequence[tuple[int, int]]) -> None:
     """Return claims that were not used: they are due again at once and count as no attempt."""
+    claims = sorted(claims)
     await tx.execute(GIVE_BACK, {"ids": [c[0] for c in claims], "fences": [c[1] for c in claims]})
 
 
 async def record(tx: Tx, results: Sequence[Result]) -> set[int]:
     """Record what became of claims and end their leases; returns the recipients whose fence was still right."""
+    results = sorted(results, key=lambda result: result.recipient_id)
     rows = await tx.fetch(
         RECORD,
         (
