@@ -1,0 +1,63 @@
+"""The pool of connections when Postgres has dropped them: nobody is told "try again" because of a dead one."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import psycopg
+import pytest
+
+from mailcore import db
+from mailcore.errors import Code, MailError
+
+pytestmark = [pytest.mark.django_db(transaction=True)]
+
+
+async def _hold(seconds: float) -> int:
+    async with db.transaction() as tx:
+        row = await tx.one("SELECT pg_backend_pid() FROM pg_sleep(%s::float8)", (seconds,))
+    assert row is not None
+    return int(row[0])
+
+
+async def test_connections_that_postgres_dropped_cost_nobody_an_error(database_url: str) -> None:
+    await db.open_pool(4)
+    try:
+        before = set(await asyncio.gather(*(_hold(0.2) for _ in range(4))))
+        assert len(before) == 4
+        async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as admin:
+            await admin.execute("SELECT pg_terminate_backend(pid, 2000) FROM unnest(%s::int[]) AS pid", [list(before)])
+        begun = time.monotonic()
+        after = set(await asyncio.gather(*(_hold(0.0) for _ in range(20))))
+        assert not after & before
+        assert time.monotonic() - begun < 2
+    finally:
+        await db.close_pool()
+
+
+async def test_a_notice_on_an_idle_connection_does_not_end_it(database_url: str) -> None:
+    await db.open_pool(1)
+    try:
+        first = await _hold(0.0)
+        async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as admin:
+            async with db.read() as tx:
+                await tx.execute("LISTEN here")
+            await admin.execute("NOTIFY here")
+        await asyncio.sleep(0.1)
+        assert await _hold(0.0) == first
+    finally:
+        await db.close_pool()
+
+
+async def test_whoever_finds_no_connection_is_told_soon(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert db.WAIT_FOR_CONNECTION <= 5.0
+    await db.open_pool(1, timeout=0.2)
+    try:
+        async with db.transaction():
+            with pytest.raises(MailError) as error:
+                await _hold(0.0)
+        assert error.value.code is Code.UNAVAILABLE
+        await _hold(0.0)
+    finally:
+        await db.close_pool()
