@@ -184,10 +184,11 @@ class Session:
         """Decide about a message that the client wants to send."""
         framer = self.connection.framer
         try:
-            # What comes anyway is looked at when it is there.
+            # What comes anyway is looked at when it is there; of what is quickly sent, the words alone before.
             if offer.sync:
                 head = parse.parse_append_head(offer.pieces, utf8=self.utf8)
-                await append.check(self, offer.tag, head, offer.size)
+                if offer.size > framer.limits.literal:
+                    await append.check(self, offer.tag, head, offer.size)
         except (Refused, MailError, ImapSyntaxError) as error:
             refused = errors.refusal(error)
             code = refused.code.decode() if isinstance(refused.code, bytes) else refused.code

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 
@@ -212,7 +213,11 @@ def test_a_full_quota_refuses_before_and_after_the_literal(imap: Running, alice:
     imap.call(limit(300))
     with closing(Wire(imap)) as wire:
         wire.log_in(alice)
-        assert wire.say("b APPEND INBOX {400}").startswith(b"b NO [OVERQUOTA] ")
+        assert wire.say("b APPEND INBOX {400000}").startswith(b"b NO [OVERQUOTA] ")  # too large to come in vain
+        assert wire.say("b APPEND INBOX {400}").startswith(b"+ ")
+        wire.file.write(b"x" * 400 + b"\r\n")
+        wire.file.flush()
+        assert wire.line().startswith(b"b NO [OVERQUOTA] ")
         message = "Subject: x\r\n\r\n" + "x" * 185
         assert wire.say(f"c APPEND INBOX {{{len(message)}+}}\r\n{message}").startswith(b"c OK")
         assert wire.say("d SELECT INBOX").startswith(b"d OK")
@@ -301,3 +306,58 @@ def test_a_large_message_that_cannot_be_sent_to_its_end_is_cut_off_without_a_wor
         # No octet that is not the message's: a client must not take an excuse for mail.
         assert 0 < len(rest) < len(message)
         assert message.startswith(rest)
+
+
+def _trusting_nobody() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+def test_handshakes_that_never_end_count_as_connections_of_their_address(strict: Running) -> None:
+    silent = [socket.create_connection((HOST, strict.tls_port), 5) for _ in range(4)]
+    deadline = time.monotonic() + 3
+    while len(strict.server.handshakes) < 4 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    with closing(Wire(strict)) as late:
+        assert late.line().startswith(b"* BYE [LIMIT] Too many connections")
+    with closing(socket.create_connection((HOST, strict.tls_port), 5)) as fifth:
+        with suppress(ConnectionError):
+            assert fifth.recv(10) == b""
+    for one in silent:
+        one.close()
+    while strict.server.handshakes and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not strict.server.handshakes and not strict.server.strangers
+    with socket.create_connection((HOST, strict.tls_port), 5) as plain:
+        with _trusting_nobody().wrap_socket(plain) as encrypted:
+            assert encrypted.recv(100).startswith(b"* OK")
+            assert strict.server.strangers == {HOST: 1}
+            assert [connection.tls for connection in strict.server.connections] == [True]
+
+
+def test_what_comes_in_one_piece_with_the_end_of_the_handshake_is_not_lost(strict: Running) -> None:
+    for port, hello in ((strict.tls_port, b""), (strict.port, b"a STARTTLS\r\n")):
+        for _ in range(5):
+            with socket.create_connection((HOST, port), 5) as plain:
+                if hello:
+                    plain.recv(1000)
+                    plain.sendall(hello)
+                    assert plain.recv(1000).startswith(b"a OK")
+                incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+                client = _trusting_nobody().wrap_bio(incoming, outgoing)
+                while True:
+                    try:
+                        client.do_handshake()
+                        break
+                    except ssl.SSLWantReadError:
+                        plain.sendall(outgoing.read())
+                        incoming.write(plain.recv(65536))
+                client.write(b"b NOOP\r\n")
+                plain.sendall(outgoing.read())  # the client's Finished and its first command
+                heard = b""
+                while b"b OK" not in heard:
+                    try:
+                        heard += client.read(1000)
+                    except ssl.SSLWantReadError:
+                        incoming.write(plain.recv(65536))
