@@ -18,7 +18,7 @@ from typing import Any, ParamSpec, TypeVar
 import uvloop
 from celery.signals import worker_ready, worker_shutdown
 
-from mailcore import db, wake
+from mailcore import db, pulse, wake
 from mailcore.celery import app
 from mailcore.conf import conf
 from mailcore.db import Tx
@@ -99,7 +99,10 @@ def runner() -> Runner:
 
 
 def patient(task: Callable[P, None]) -> Callable[P, None]:
-    """While the database is away a task is one line in the log: the next sweep finds what is due."""
+    """While the database is away a task is one line in the log: the next sweep finds what is due.
+
+    A task that came to its end, beat's sweep every few seconds above all, is the worker's sign of life.
+    """
 
     @functools.wraps(task)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -111,6 +114,7 @@ def patient(task: Callable[P, None]) -> Callable[P, None]:
             log.warning(
                 "%s waits for the database: %s", task.__name__, (error.private or error.text).partition("\n")[0]
             )
+        pulse.give()
 
     return run
 
@@ -164,6 +168,7 @@ _CHORES: tuple[tuple[str, Callable[[Tx], Awaitable[int]]], ...] = (
     ("finished messages left the queue", housekeeping.finished),
     ("expunged messages removed for good", housekeeping.expunged),
     ("tombstones forgotten", housekeeping.tombstones),
+    ("old flag changes forgotten", housekeeping.flag_changes),
     ("unused blobs removed", housekeeping.blobs),
     ("old trace events removed", housekeeping.old_traces),
 )

@@ -45,6 +45,7 @@ class Migration(migrations.Migration):
                 ('messages', models.BigIntegerField(db_default=0, help_text='entries in all mailboxes')),
                 ('bytes', models.BigIntegerField(db_default=0, help_text='their octets: what the quota counts')),
                 ('quota_bytes', models.BigIntegerField(help_text='NULL = no limit', null=True)),
+                ('flag_floor', models.BigIntegerField(db_default=0, help_text='flag_change knows nothing up to this modseq')),
             ],
             options={
                 'db_table': 'account_state',
@@ -150,13 +151,13 @@ class Migration(migrations.Migration):
             ],
             options={
                 'db_table': 'entry',
-                'indexes': [models.Index(fields=['account_id', 'modseq'], name='entry_modseq'), models.Index(fields=['account_id', 'message_id'], name='entry_message')],
+                'indexes': [models.Index(fields=['account_id', 'message_id'], name='entry_message')],
             },
         ),
         migrations.CreateModel(
             name='Expunged',
             fields=[
-                ('pk', models.CompositePrimaryKey('account_id', 'mailbox_id', 'uid', blank=True, editable=False, primary_key=True, serialize=False)),
+                ('pk', models.CompositePrimaryKey('account_id', 'modseq', 'mailbox_id', 'uid', blank=True, editable=False, primary_key=True, serialize=False)),
                 ('account_id', models.BigIntegerField()),
                 ('mailbox_id', models.BigIntegerField()),
                 ('uid', models.BigIntegerField()),
@@ -171,7 +172,22 @@ class Migration(migrations.Migration):
             ],
             options={
                 'db_table': 'expunged',
-                'indexes': [models.Index(fields=['account_id', 'modseq'], name='expunged_modseq'), models.Index(fields=['account_id', 'message_id'], name='expunged_message'), models.Index(fields=['expunged_at'], name='expunged_at')],
+                'indexes': [models.Index(fields=['account_id', 'message_id'], name='expunged_message')],
+            },
+        ),
+        migrations.CreateModel(
+            name='FlagChange',
+            fields=[
+                ('pk', models.CompositePrimaryKey('account_id', 'modseq', blank=True, editable=False, primary_key=True, serialize=False)),
+                ('account_id', models.BigIntegerField()),
+                ('modseq', models.BigIntegerField()),
+                ('mailbox_id', models.BigIntegerField()),
+                ('firsts', django.contrib.postgres.fields.ArrayField(base_field=models.BigIntegerField(), help_text='UID ranges that hold all of them, and maybe others', size=None)),
+                ('lasts', django.contrib.postgres.fields.ArrayField(base_field=models.BigIntegerField(), size=None)),
+                ('changed_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+            ],
+            options={
+                'db_table': 'flag_change',
             },
         ),
         migrations.CreateModel(

@@ -7,6 +7,9 @@ STORAGE = """
 ALTER TABLE blob ALTER COLUMN data SET STORAGE EXTERNAL;
 -- For the sweep of blobs that nobody refers to; costs inserts next to nothing.
 CREATE INDEX blob_touched ON blob USING brin (touched_at) WITH (pages_per_range = 32);
+-- Tables that grow at their end: what is old is found by the block.
+CREATE INDEX expunged_at ON expunged USING brin (expunged_at) WITH (pages_per_range = 32);
+CREATE INDEX flag_change_at ON flag_change USING brin (changed_at) WITH (pages_per_range = 32);
 ALTER TABLE message_text ALTER COLUMN text SET STORAGE EXTERNAL;
 ALTER TABLE message
     ALTER COLUMN envelope SET STORAGE MAIN,
@@ -17,7 +20,8 @@ ALTER TABLE message
 -- Hot narrow rows: leave room for in-page updates and vacuum them early.
 ALTER TABLE account_state SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
 ALTER TABLE mailbox SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
-ALTER TABLE entry SET (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
+-- Half a page free: flags of a whole mailbox change within its pages, 13 instead of 72 ms for 10,000.
+ALTER TABLE entry SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
 ALTER TABLE outbound_recipient SET (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
 """
 

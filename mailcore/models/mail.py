@@ -23,6 +23,7 @@ class AccountState(models.Model):
     messages = models.BigIntegerField(db_default=0, help_text="entries in all mailboxes")
     bytes = models.BigIntegerField(db_default=0, help_text="their octets: what the quota counts")
     quota_bytes = models.BigIntegerField(null=True, help_text="NULL = no limit")
+    flag_floor = models.BigIntegerField(db_default=0, help_text="flag_change knows nothing up to this modseq")
 
     class Meta:
         db_table = "account_state"
@@ -152,7 +153,7 @@ class ThreadKey(models.Model):
 
 
 class Entry(models.Model):
-    """A message in a mailbox: narrow and hot."""
+    """A message in a mailbox: narrow and hot. What changes is in no index, so that a page is updated in itself."""
 
     pk = models.CompositePrimaryKey("account_id", "mailbox_id", "uid")
     account_id = models.BigIntegerField()
@@ -168,16 +169,28 @@ class Entry(models.Model):
 
     class Meta:
         db_table = "entry"
-        indexes = [
-            models.Index(fields=["account_id", "modseq"], name="entry_modseq"),
-            models.Index(fields=["account_id", "message_id"], name="entry_message"),
-        ]
+        indexes = [models.Index(fields=["account_id", "message_id"], name="entry_message")]
+
+
+class FlagChange(models.Model):
+    """Where to look for messages whose flags changed: one row for each change, however many it touched."""
+
+    pk = models.CompositePrimaryKey("account_id", "modseq")
+    account_id = models.BigIntegerField()
+    modseq = models.BigIntegerField()
+    mailbox_id = models.BigIntegerField()
+    firsts = ArrayField(models.BigIntegerField(), help_text="UID ranges that hold all of them, and maybe others")
+    lasts = ArrayField(models.BigIntegerField())
+    changed_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        db_table = "flag_change"
 
 
 class Expunged(models.Model):
     """What left a mailbox and when: VANISHED for QRESYNC, undelete, JMAP's destroyed."""
 
-    pk = models.CompositePrimaryKey("account_id", "mailbox_id", "uid")
+    pk = models.CompositePrimaryKey("account_id", "modseq", "mailbox_id", "uid")
     account_id = models.BigIntegerField()
     mailbox_id = models.BigIntegerField()
     uid = models.BigIntegerField()
@@ -192,8 +205,4 @@ class Expunged(models.Model):
 
     class Meta:
         db_table = "expunged"
-        indexes = [
-            models.Index(fields=["account_id", "modseq"], name="expunged_modseq"),
-            models.Index(fields=["account_id", "message_id"], name="expunged_message"),
-            models.Index(fields=["expunged_at"], name="expunged_at"),
-        ]
+        indexes = [models.Index(fields=["account_id", "message_id"], name="expunged_message")]

@@ -37,8 +37,8 @@ CREATE = sql("""
 REMOVE = tuple(
     sql(f"DELETE FROM {table} WHERE account_id = %s::bigint")
     for table in (
-        *("entry", "expunged", "message_text", "message", "thread_key", "subscription", "gone_mailbox", "mailbox"),
-        "account_state",
+        *("entry", "flag_change", "expunged", "message_text", "message", "thread_key", "subscription", "gone_mailbox"),
+        *("mailbox", "account_state"),
     )
 )
 

@@ -32,13 +32,39 @@ class Changes:
     has_more: bool = False
 
 
+# Entries that are new or have other flags since a modseq, without an index on it (decision 0008). UIDs ascend with the
+# modseq of arrival: what arrived since lies above the last entry that is older (`edge`). Older mail that changed lies
+# where flag_change says, unless that has been forgotten already: then everything is looked at. OFFSET 0 keeps the
+# planner from reading the whole table for what is a range of a key.
+_CHANGED = """
+    WITH box AS (
+        SELECT id, highest_modseq, uidnext, messages FROM mailbox WHERE account_id = %(account)s::bigint AND {which}),
+    edge AS (
+        SELECT box.id AS mailbox_id, CASE WHEN a.flag_floor > %(since)s::bigint THEN 0 ELSE coalesce((
+            SELECT e.uid FROM entry e
+            WHERE e.account_id = %(account)s::bigint AND e.mailbox_id = box.id AND e.modseq <= %(since)s::bigint
+            ORDER BY e.uid DESC LIMIT 1), 0) END AS uid
+        FROM box, account_state a
+        WHERE a.account_id = %(account)s::bigint AND box.highest_modseq > %(since)s::bigint),
+    hint AS (
+        SELECT c.mailbox_id, unnest(range_agg(int8range(r.first, r.last, '[]'))) AS uids
+        FROM flag_change c, unnest(c.firsts, c.lasts) AS r(first, last)
+        WHERE c.account_id = %(account)s::bigint AND c.modseq > %(since)s::bigint GROUP BY c.mailbox_id),
+    changed AS (
+        SELECT e.* FROM edge, LATERAL (
+            SELECT * FROM entry WHERE account_id = %(account)s::bigint AND mailbox_id = edge.mailbox_id
+                AND uid > edge.uid AND modseq > %(since)s::bigint OFFSET 0) AS e
+        UNION ALL
+        SELECT e.* FROM edge JOIN hint USING (mailbox_id), LATERAL (
+            SELECT * FROM entry WHERE account_id = %(account)s::bigint AND mailbox_id = edge.mailbox_id
+                AND uid >= lower(hint.uids) AND uid < upper(hint.uids) AND uid <= edge.uid
+                AND modseq > %(since)s::bigint OFFSET 0) AS e)"""
+
 # One statement, so one snapshot: numbers, changes and departures belong together.
-MAILBOX = sql("""
-    SELECT 0, highest_modseq, uidnext, messages::int, NULL::text[] FROM mailbox
-    WHERE account_id = %(account)s::bigint AND id = %(mailbox)s::bigint
+MAILBOX = sql(f"""{_CHANGED.format(which="id = %(mailbox)s::bigint")}
+    SELECT 0, highest_modseq, uidnext, messages::int, NULL::text[] FROM box
     UNION ALL
-    SELECT 1, uid, modseq, flags, keywords FROM entry
-    WHERE account_id = %(account)s::bigint AND mailbox_id = %(mailbox)s::bigint AND modseq > %(since)s::bigint
+    SELECT 1, uid, modseq, flags, keywords FROM changed
     UNION ALL
     SELECT 2, uid, modseq, 0, NULL FROM expunged
     WHERE account_id = %(account)s::bigint AND mailbox_id = %(mailbox)s::bigint AND modseq > %(since)s::bigint""")
@@ -46,10 +72,10 @@ MAILBOX = sql("""
 STATE = sql("SELECT modseq FROM account_state WHERE account_id = %s::bigint")
 STATES = sql("SELECT account_id, modseq FROM account_state WHERE account_id = ANY(%s::bigint[])")
 
-EMAILS = sql("""
-    WITH moved AS (
+EMAILS = sql(f"""{_CHANGED.format(which="highest_modseq > %(since)s::bigint")},
+    moved AS (
         SELECT message_id, max(modseq) AS modseq FROM (
-            SELECT message_id, modseq FROM entry WHERE account_id = %(account)s::bigint AND modseq > %(since)s::bigint
+            SELECT message_id, modseq FROM changed
             UNION ALL
             SELECT message_id, modseq FROM expunged WHERE account_id = %(account)s::bigint AND modseq >
                 %(since)s::bigint

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mailcore.arrays import Int8s
 from mailcore.db import Tx, sql
 from mailcore.store import locks
 from mailcore.store.flags import DELETED, SEEN
@@ -22,15 +23,26 @@ class Expunged:
 _REMOVE = """
     WITH gone AS (
         DELETE FROM entry WHERE account_id = %(account)s::bigint AND mailbox_id = %(mailbox)s::bigint {which}
-            RETURNING *)
-    INSERT INTO expunged (account_id, mailbox_id, uid, message_id, modseq, flags, keywords, internal_date, size)
-    SELECT account_id, mailbox_id, uid, message_id, %(modseq)s::bigint, flags, keywords, internal_date, size FROM gone
-    RETURNING uid, flags, size"""
+            RETURNING *),
+    buried AS (
+        INSERT INTO expunged (account_id, mailbox_id, uid, message_id, modseq, flags, keywords, internal_date, size)
+        SELECT account_id, mailbox_id, uid, message_id, %(modseq)s::bigint, flags, keywords, internal_date, size
+        FROM gone)
+    SELECT array_agg(uid ORDER BY uid), sum(size)::bigint, count(*) FILTER (WHERE flags & {seen} = 0),
+        count(*) FILTER (WHERE flags & {deleted} <> 0)
+    FROM gone HAVING count(*) > 0"""
 
 _SOME = "AND uid BETWEEN %(lo)s::bigint AND %(hi)s::bigint AND uid = ANY(%(uids)s::bigint[])"
-REMOVE_DELETED = sql(_REMOVE.format(which=f"AND flags & {DELETED} <> 0"))
-REMOVE_SOME_DELETED = sql(_REMOVE.format(which=f"{_SOME} AND flags & {DELETED} <> 0"))
-REMOVE_SOME = sql(_REMOVE.format(which=_SOME))
+_DELETED = f"AND flags & {DELETED} <> 0"
+
+
+def _query(which: str) -> str:
+    return sql(_REMOVE.format(which=which, seen=SEEN, deleted=DELETED))
+
+
+REMOVE_DELETED = _query(_DELETED)
+REMOVE_SOME_DELETED = _query(f"{_SOME} {_DELETED}")
+REMOVE_SOME = _query(_SOME)
 
 
 async def expunge(
@@ -40,30 +52,24 @@ async def expunge(
 
     Raises NOT_FOUND (mailbox).
     """
-    modseq = await locks.lock_account(tx, account_id) + 1
-    await locks.lock_mailboxes(tx, account_id, [mailbox_id])
-    names = {"account": account_id, "mailbox": mailbox_id, "modseq": modseq}
+    modseq = await locks.lock(tx, account_id, [mailbox_id]) + 1
+    names: dict[str, object] = {"account": account_id, "mailbox": mailbox_id, "modseq": modseq}
     if uids is None:
-        rows = await tx.fetch(REMOVE_DELETED, names)
+        row = await tx.one(REMOVE_DELETED, names)
     elif not uids:
-        rows = []
+        row = None
     else:
         query = REMOVE_SOME_DELETED if deleted_only else REMOVE_SOME
-        rows = await tx.fetch(query, {**names, "uids": list(uids), "lo": uids[0], "hi": uids[-1]})
-    if not rows:
+        row = await tx.one(query, {**names, "uids": Int8s(uids), "lo": uids[0], "hi": uids[-1]})
+    if row is None:
         return Expunged([], 0)
-    await locks.next_modseq(tx, account_id)
-    size = sum(row[2] for row in rows)
-    await locks.count_mailbox(
-        tx,
-        account_id,
-        mailbox_id,
-        modseq,
-        messages=-len(rows),
-        unseen=-sum(1 for row in rows if not row[1] & SEEN),
-        deleted=-sum(1 for row in rows if row[1] & DELETED),
-        size=-size,
+    gone, size, unseen, deleted = row
+    await tx.batch(
+        (locks.NEXT_MODSEQ, (account_id,)),
+        locks.counting(
+            *(account_id, mailbox_id, modseq), messages=-len(gone), unseen=-unseen, deleted=-deleted, size=-size
+        ),
+        locks.counting_account(account_id, -len(gone), -size),
     )
-    await locks.count_account(tx, account_id, -len(rows), -size)
     tx.changed(Change(account_id, mailbox_id, modseq, "gone"))
-    return Expunged(sorted(row[0] for row in rows), modseq)
+    return Expunged(gone, modseq)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from mailcore.arrays import Int4s, Int8s, Texts, columns
 from mailcore.db import Tx, sql
 from mailcore.errors import Code, MailError
 from mailcore.store import locks
@@ -25,32 +27,48 @@ FlagRow = tuple[int, int, int, tuple[str, ...]]  # uid, modseq, flags, keywords
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Outcome of `store`: rows that exist now (changed or not), UIDs refused by `unchanged_since`, the modseq taken."""
+    """Outcome of `store`: rows as they are now (changed or not), UIDs refused by `unchanged_since`, the modseq taken.
+
+    `found` counts the rows, also when they were not asked for.
+    """
 
     changed: list[FlagRow]
     modified: list[int] = field(default_factory=list)
     modseq: int = 0
+    found: int = 0
 
 
-# Keywords compare case-insensitively (RFC 9051 §2.3.2); the spelling that came first is kept.
-LOCK_ENTRIES = sql("""
-    SELECT uid, modseq, flags, keywords FROM entry
-    WHERE account_id = %s::bigint AND mailbox_id = %s::bigint
-        AND uid BETWEEN %s::bigint AND %s::bigint AND uid = ANY(%s::bigint[]) ORDER BY uid""")
+_THESE = "account_id = %(account)s::bigint AND mailbox_id = %(mailbox)s::bigint AND uid "
+_SCOPES = {
+    True: _THESE + "BETWEEN %(lo)s::bigint AND %(hi)s::bigint",
+    False: _THESE + "BETWEEN %(lo)s::bigint AND %(hi)s::bigint AND uid = ANY(%(uids)s::bigint[])",
+}
+_LATER = "modseq > %(since)s::bigint"
+_NEW_FLAGS = "(flags & ~%(clear)s::int) | %(set)s::int"
 
-LOCK_ENTRY_RANGE = sql("""
-    SELECT uid, modseq, flags, keywords FROM entry
-    WHERE account_id = %s::bigint AND mailbox_id = %s::bigint AND uid BETWEEN %s::bigint AND %s::bigint ORDER BY uid""")
 
-SET_FLAGS = sql("""
-    UPDATE entry SET flags = (flags & ~%(clear)s::int) | %(set)s::int, modseq = %(modseq)s::bigint
-    WHERE account_id = %(account)s::bigint AND mailbox_id = %(mailbox)s::bigint
-        AND uid BETWEEN %(lo)s::bigint AND %(hi)s::bigint AND uid = ANY(%(uids)s::bigint[])""")
+def _scoped(query: str) -> dict[bool, str]:
+    """A query about every UID of a range (True), and about some UIDs in it."""
+    return {whole: sql(query.replace("{these}", these)) for whole, these in _SCOPES.items()}
 
-SET_FLAGS_RANGE = sql("""
-    UPDATE entry SET flags = (flags & ~%(clear)s::int) | %(set)s::int, modseq = %(modseq)s::bigint
-    WHERE account_id = %(account)s::bigint AND mailbox_id = %(mailbox)s::bigint
-        AND uid BETWEEN %(lo)s::bigint AND %(hi)s::bigint""")
+
+ROWS = _scoped("SELECT uid, modseq, flags, keywords FROM entry WHERE {these} ORDER BY uid")
+COUNT = _scoped("SELECT count(*) FROM entry WHERE {these}")
+LATER = _scoped(f"SELECT uid FROM entry WHERE {{these}} AND {_LATER} ORDER BY uid")
+
+# How many are going to lose and to gain a flag that mailboxes count.
+COUNTED = _scoped(f"""
+    SELECT count(*) FILTER (WHERE flags & {SEEN} = 0), count(*) FILTER (WHERE flags & {SEEN} <> 0),
+        count(*) FILTER (WHERE flags & {DELETED} = 0), count(*) FILTER (WHERE flags & {DELETED} <> 0)
+    FROM entry WHERE {{these}} AND NOT {_LATER}""")
+
+SET_FLAGS = _scoped(f"""
+    UPDATE entry SET flags = {_NEW_FLAGS}, modseq = %(modseq)s::bigint
+    WHERE {{these}} AND NOT {_LATER} AND flags <> ({_NEW_FLAGS})""")
+
+REPLACE_FLAGS = _scoped(f"""
+    UPDATE entry SET flags = {_NEW_FLAGS}, keywords = NULL, modseq = %(modseq)s::bigint
+    WHERE {{these}} AND NOT {_LATER} AND (flags <> ({_NEW_FLAGS}) OR keywords IS NOT NULL)""")
 
 # text[][] would need rows of equal length, so that each message's keywords travel as one string.
 SET_EACH = sql("""
@@ -58,6 +76,12 @@ SET_EACH = sql("""
         keywords = CASE WHEN new.keywords = '' THEN NULL ELSE string_to_array(new.keywords, ' ') END
     FROM unnest(%(uids)s::bigint[], %(flags)s::int[], %(keywords)s::text[]) AS new(uid, flags, keywords)
     WHERE account_id = %(account)s::bigint AND mailbox_id = %(mailbox)s::bigint AND entry.uid = new.uid""")
+
+NOTE_CHANGE = sql("""
+    INSERT INTO flag_change (account_id, modseq, mailbox_id, firsts, lasts)
+    VALUES (%s::bigint, %s::bigint, %s::bigint, %s::bigint[], %s::bigint[])""")
+# More ranges than this are noted as the one that holds them all.
+MAX_RANGES = 500
 
 
 def check_keywords(keywords: Sequence[str]) -> tuple[str, ...]:
@@ -89,6 +113,28 @@ def _apply(
     return now & ~flags, tuple(present[low] for low in sorted(present))
 
 
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    """The messages a STORE is about, as its statements name them."""
+
+    account: int
+    mailbox: int
+    names: dict[str, object]
+    whole: bool
+
+    @classmethod
+    def of(cls, account: int, mailbox: int, uids: Sequence[int], since: int | None) -> _Scope:
+        names: dict[str, object] = {"account": account, "mailbox": mailbox, "lo": uids[0], "hi": uids[-1]}
+        names["since"] = _EVER if since is None else since
+        whole = len(uids) == uids[-1] - uids[0] + 1
+        if not whole:
+            names["uids"] = Int8s(uids)
+        return cls(account, mailbox, names, whole)
+
+
+_EVER = 2**63 - 1
+
+
 async def store(
     tx: Tx,
     account_id: int,
@@ -98,66 +144,96 @@ async def store(
     flags: int,
     keywords: Sequence[str] = (),
     unchanged_since: int | None = None,
+    *,
+    rows: bool = True,
 ) -> Stored:
     """Add, remove or replace flags and keywords of messages (RFC 9051 §6.4.6, RFC 7162 §3.1.3).
 
-    `uids` ascending; missing ones are passed over. A message that has the flags already keeps its modseq.
-    Raises NOT_FOUND (mailbox), BAD_VALUE and TOO_MANY (keywords).
+    `uids` ascending; missing ones are passed over. A message that has the flags already keeps its modseq. Without
+    `rows`, `changed` stays empty, which is cheaper. Raises NOT_FOUND (mailbox), BAD_VALUE and TOO_MANY (keywords).
     """
     if not uids:
         return Stored([])
     keywords = check_keywords(keywords)
-    modseq = await locks.lock_account(tx, account_id) + 1
-    await locks.lock_mailboxes(tx, account_id, [mailbox_id])
-    lo, hi = uids[0], uids[-1]
-    # Every UID of the range is meant: no need to name them.
-    whole = len(uids) == hi - lo + 1
-    if whole:
-        rows = await tx.fetch(LOCK_ENTRY_RANGE, (account_id, mailbox_id, lo, hi))
-    else:
-        rows = await tx.fetch(LOCK_ENTRIES, (account_id, mailbox_id, lo, hi, list(uids)))
+    modseq = await locks.lock(tx, account_id, [mailbox_id]) + 1
+    scope = _Scope.of(account_id, mailbox_id, uids, unchanged_since)
+    if keywords:
+        return await _store_keywords(tx, scope, modseq, op, flags, keywords)
+    modified: list[int] = []
+    if unchanged_since is not None:
+        modified = [row[0] for row in await tx.fetch(LATER[scope.whole], scope.names)]
+    bits = {"set": flags if op in "+=" else 0, "clear": flags if op == "-" else ALL_FLAGS if op == "=" else 0}
+    unseen, deleted = await _counted(tx, scope, bits["set"], bits["clear"])
+    query = (REPLACE_FLAGS if op == "=" else SET_FLAGS)[scope.whole]
+    touched = await tx.execute(query, {**scope.names, **bits, "modseq": modseq})
+    if touched:
+        await _note(tx, scope, modseq, uids, unseen, deleted)
+    taken = modseq if touched else 0
+    if rows:
+        refused = set(modified)
+        now = [
+            (uid, changed, mask, tuple(words or ()))
+            for uid, changed, mask, words in await tx.fetch(ROWS[scope.whole], scope.names)
+            if uid not in refused
+        ]
+        return Stored(now, modified, taken, len(now))
+    found = touched
+    if touched + len(modified) < len(uids):
+        row = await tx.one(COUNT[scope.whole], scope.names)
+        found = row[0] - len(modified) if row else 0
+    return Stored([], modified, taken, found)
+
+
+async def _counted(tx: Tx, scope: _Scope, set_bits: int, clear_bits: int) -> tuple[int, int]:
+    """By how much the mailbox's unseen and deleted messages are going to grow."""
+    if not (set_bits | clear_bits) & (SEEN | DELETED):
+        return 0, 0
+    row = await tx.one(COUNTED[scope.whole], scope.names)
+    without_seen, with_seen, without_deleted, with_deleted = row or (0, 0, 0, 0)
+    unseen = -without_seen if set_bits & SEEN else with_seen if clear_bits & SEEN else 0
+    deleted = without_deleted if set_bits & DELETED else -with_deleted if clear_bits & DELETED else 0
+    return unseen, deleted
+
+
+async def _store_keywords(tx: Tx, scope: _Scope, modseq: int, op: Op, flags: int, keywords: tuple[str, ...]) -> Stored:
+    """Keywords compare without case and keep the spelling that came first, so each message is looked at."""
     result: list[FlagRow] = []
     modified: list[int] = []
-    touched: list[tuple[int, int, tuple[str, ...]]] = []
+    touched: list[tuple[int, int, str]] = []
     unseen = deleted = 0
-    words_touched = False
-    for uid, row_modseq, now, have in rows:
-        if unchanged_since is not None and row_modseq > unchanged_since:
+    for uid, row_modseq, now, have in await tx.fetch(ROWS[scope.whole], scope.names):
+        if row_modseq > scope.names["since"]:
             modified.append(uid)
             continue
         before = tuple(have or ())
-        after_flags, after_words = (
-            _apply(op, now, before, flags, keywords)
-            if keywords or (before and op == "=")
-            else ((now | flags if op == "+" else now & ~flags if op == "-" else flags), before)
-        )
-        if after_flags == now and after_words == before:
+        after, words = _apply(op, now, before, flags, keywords)
+        if after == now and words == before:
             result.append((uid, row_modseq, now, before))
             continue
-        words_touched = words_touched or after_words != before
-        unseen += (now & SEEN) - (after_flags & SEEN)
-        deleted += ((after_flags & DELETED) - (now & DELETED)) // DELETED
-        touched.append((uid, after_flags, after_words))
-        result.append((uid, modseq, after_flags, after_words))
+        unseen += (now & SEEN) - (after & SEEN)
+        deleted += ((after & DELETED) - (now & DELETED)) // DELETED
+        touched.append((uid, after, " ".join(words)))
+        result.append((uid, modseq, after, words))
     if not touched:
-        return Stored(result, modified, 0)
-    await locks.next_modseq(tx, account_id)
-    names = {"account": account_id, "mailbox": mailbox_id, "modseq": modseq, "lo": lo, "hi": hi}
-    if words_touched:
-        each = {
-            "uids": [uid for uid, _, _ in touched],
-            "flags": [bits for _, bits, _ in touched],
-            "keywords": [" ".join(words) for _, _, words in touched],
-        }
-        await tx.execute(SET_EACH, {"account": account_id, "mailbox": mailbox_id, "modseq": modseq, **each})
-    else:
-        set_bits = flags if op in "+=" else 0
-        clear_bits = flags if op == "-" else ALL_FLAGS if op == "=" else 0
-        bits = {"set": set_bits, "clear": clear_bits}
-        if whole and len(touched) == len(rows):
-            await tx.execute(SET_FLAGS_RANGE, {**names, **bits})
-        else:
-            await tx.execute(SET_FLAGS, {**names, **bits, "uids": [uid for uid, _, _ in touched]})
-    await locks.count_mailbox(tx, account_id, mailbox_id, modseq, unseen=unseen, deleted=deleted)
-    tx.changed(Change(account_id, mailbox_id, modseq, "flags"))
-    return Stored(result, modified, modseq)
+        return Stored(result, modified, 0, len(result))
+    uids, bits, words_of = columns(touched, (Int8s, Int4s, Texts))
+    names = {"account": scope.account, "mailbox": scope.mailbox, "modseq": modseq}
+    await tx.execute(SET_EACH, {**names, "uids": uids, "flags": bits, "keywords": words_of})
+    await _note(tx, scope, modseq, [row[0] for row in touched], unseen, deleted)
+    return Stored(result, modified, modseq, len(result))
+
+
+async def _note(tx: Tx, scope: _Scope, modseq: int, uids: Sequence[int], unseen: int, deleted: int) -> None:
+    """Take the modseq, count, and write down where the changes are; `uids` (ascending) hold all of them."""
+    firsts, lasts = [uids[0]], [uids[-1]]
+    if len(uids) <= uids[-1] - uids[0]:
+        gaps = [(one, other) for one, other in itertools.pairwise(uids) if other - one > 1]
+        if len(gaps) < MAX_RANGES:
+            firsts += [other for _, other in gaps]
+            lasts = [*(one for one, _ in gaps), uids[-1]]
+    await tx.batch(
+        (locks.NEXT_MODSEQ, (scope.account,)),
+        locks.counting(scope.account, scope.mailbox, modseq, unseen=unseen, deleted=deleted),
+        (NOTE_CHANGE, (scope.account, modseq, scope.mailbox, Int8s(firsts), Int8s(lasts))),
+    )
+    tx.changed(Change(scope.account, scope.mailbox, modseq, "flags"))

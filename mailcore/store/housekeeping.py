@@ -16,6 +16,8 @@ PIECE = 1000
 # Days. Expunged mail can be undeleted for so long; that it is gone (QRESYNC, JMAP) is remembered for longer.
 KEEP_EXPUNGED = 30
 KEEP_TOMBSTONES = 400
+# What clients did not ask about for so long is found by a look at the whole mailbox.
+KEEP_FLAG_CHANGES = 30
 KEEP_FINISHED = 14
 KEEP_TRACE = 90
 # Work that was missed because nothing ran is caught up with for so long.
@@ -53,9 +55,19 @@ REMOVE_MESSAGES = sql("""
 REMOVE_TEXTS = sql("DELETE FROM message_text WHERE account_id = %s::bigint AND docno = ANY(%s::bigint[])")
 
 TOMBSTONES = sql("""
-    DELETE FROM expunged WHERE (account_id, mailbox_id, uid) IN (
-        SELECT account_id, mailbox_id, uid FROM expunged
+    DELETE FROM expunged WHERE (account_id, modseq, mailbox_id, uid) IN (
+        SELECT account_id, modseq, mailbox_id, uid FROM expunged
         WHERE expunged_at < now() - make_interval(days => %(days)s::int) LIMIT %(limit)s::int)""")
+
+OLD_FLAG_CHANGES = sql("""
+    SELECT account_id, modseq FROM flag_change
+    WHERE changed_at < now() - make_interval(days => %(days)s::int) LIMIT %(limit)s::int""")
+
+FORGET_FLAG_CHANGES = sql("""
+    WITH gone AS (
+        DELETE FROM flag_change WHERE account_id = %(account)s::bigint AND modseq <= %(floor)s::bigint RETURNING modseq)
+    UPDATE account_state SET flag_floor = greatest(flag_floor, %(floor)s::bigint)
+    WHERE account_id = %(account)s::bigint RETURNING (SELECT count(*) FROM gone)""")
 
 _UNUSED = """touched_at < now() - interval '1 day'
         AND NOT EXISTS (SELECT FROM message m WHERE m.blob = blob.hash)
@@ -118,6 +130,19 @@ async def expunged(tx: Tx, days: int = KEEP_EXPUNGED, limit: int = PIECE) -> int
 async def tombstones(tx: Tx, days: int = KEEP_TOMBSTONES, limit: int = PIECE) -> int:
     """Forget what left mailboxes more than `days` ago."""
     return await tx.execute(TOMBSTONES, {"days": days, "limit": limit})
+
+
+async def flag_changes(tx: Tx, days: int = KEEP_FLAG_CHANGES, limit: int = PIECE) -> int:
+    """Forget where flags changed more than `days` ago, and remember up to where it is forgotten."""
+    floors: dict[int, int] = {}
+    for account_id, modseq in await tx.fetch(OLD_FLAG_CHANGES, {"days": days, "limit": limit}):
+        floors[account_id] = max(modseq, floors.get(account_id, 0))
+    count = 0
+    for account_id in sorted(floors):
+        await tx.one(locks.LOCK_ACCOUNT, (account_id,))
+        row = await tx.one(FORGET_FLAG_CHANGES, {"account": account_id, "floor": floors[account_id]})
+        count += row[0] if row else 0
+    return count
 
 
 async def blobs(tx: Tx, limit: int = PIECE) -> int:

@@ -61,8 +61,19 @@ async def lock_mailboxes(tx: Tx, account_id: int, mailbox_ids: Sequence[int]) ->
     return locked
 
 
-async def count_mailbox(
-    tx: Tx,
+async def lock(tx: Tx, account_id: int, mailbox_ids: Sequence[int]) -> int:
+    """Lock the account and mailboxes of it in one round trip; returns the account's modseq. Raises NOT_FOUND."""
+    account, boxes = await tx.batch(
+        (LOCK_ACCOUNT, (account_id,)), (LOCK_MAILBOXES, (account_id, sorted(set(mailbox_ids))))
+    )
+    if not account:
+        raise MailError(Code.NOT_FOUND, "no such account", f"account_state {account_id}")
+    if len(boxes) != len(set(mailbox_ids)):
+        raise MailError(Code.NOT_FOUND, "no such mailbox")
+    return int(account[0][0])
+
+
+def counting(
     account_id: int,
     mailbox_id: int,
     modseq: int,
@@ -72,24 +83,20 @@ async def count_mailbox(
     deleted: int = 0,
     size: int = 0,
     uids: int = 0,
-) -> None:
-    """Add to a locked mailbox's counters and set its highest modseq."""
-    await tx.execute(
-        COUNT_MAILBOX,
-        {
-            "account": account_id,
-            "mailbox": mailbox_id,
-            "modseq": modseq,
-            "messages": messages,
-            "unseen": unseen,
-            "deleted": deleted,
-            "bytes": size,
-            "uids": uids,
-        },
-    )
+) -> tuple[str, dict[str, int]]:
+    """The statement that adds to a locked mailbox's counters and sets its highest modseq."""
+    return COUNT_MAILBOX, {
+        "account": account_id,
+        "mailbox": mailbox_id,
+        "modseq": modseq,
+        "messages": messages,
+        "unseen": unseen,
+        "deleted": deleted,
+        "bytes": size,
+        "uids": uids,
+    }
 
 
-async def count_account(tx: Tx, account_id: int, messages: int, size: int) -> None:
-    """Add to the account's counters, which the quota reads."""
-    if messages or size:
-        await tx.execute(COUNT_ACCOUNT, {"account": account_id, "messages": messages, "bytes": size})
+def counting_account(account_id: int, messages: int, size: int) -> tuple[str, dict[str, int]]:
+    """The statement that adds to the account's counters, which the quota reads."""
+    return COUNT_ACCOUNT, {"account": account_id, "messages": messages, "bytes": size}

@@ -255,7 +255,7 @@ async def delete(tx: Tx, account_id: int, name: str) -> None:
     await tx.execute(DROP_ENTRIES, {"account": account_id, "mailbox": mailbox_id, "modseq": modseq})
     await tx.execute(DROP, (account_id, mailbox_id))
     await tx.execute(BURY, (account_id, mailbox_id, modseq))
-    await locks.count_account(tx, account_id, -mailbox.messages, -mailbox.bytes)
+    await tx.execute(*locks.counting_account(account_id, -mailbox.messages, -mailbox.bytes))
     tx.changed(Change(account_id, mailbox_id, modseq, "gone"))
     tx.changed(Change(account_id, 0, modseq, "mailbox"))
 

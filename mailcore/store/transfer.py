@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mailcore.db import Tx, sql
+from mailcore.arrays import Int8s
+from mailcore.db import Params, Tx, sql
 from mailcore.errors import Code, MailError
 from mailcore.store import locks, quota
 from mailcore.store.flags import DELETED, SEEN
@@ -22,31 +23,47 @@ class Transferred:
     modseq: int
 
 
-SOURCE = sql("""
-    SELECT uid, flags, size FROM entry
-    WHERE account_id = %s::bigint AND mailbox_id = %s::bigint
-        AND uid BETWEEN %s::bigint AND %s::bigint AND uid = ANY(%s::bigint[]) ORDER BY uid""")
-
-COPY = sql("""
-    INSERT INTO entry (account_id, mailbox_id, uid, message_id, modseq, flags, keywords, internal_date, size)
-    SELECT account_id, %(target)s::bigint, new.target_uid, message_id, %(modseq)s::bigint, flags, keywords,
-        internal_date, size
-    FROM entry JOIN unnest(%(uids)s::bigint[], %(target_uids)s::bigint[]) AS new(uid, target_uid) USING (uid)
-    WHERE account_id = %(account)s::bigint AND mailbox_id = %(source)s::bigint
-        AND entry.uid BETWEEN %(lo)s::bigint AND %(hi)s::bigint""")
-
-MOVE = sql("""
-    WITH gone AS (
-        DELETE FROM entry WHERE account_id = %(account)s::bigint AND mailbox_id = %(source)s::bigint
-            AND uid BETWEEN %(lo)s::bigint AND %(hi)s::bigint AND uid = ANY(%(uids)s::bigint[]) RETURNING *),
-    moved AS (
+# Who goes, in order: new UIDs follow the order of the old ones. Nothing of it travels but the UIDs and the sums.
+_COPIES = """
+    WITH old AS ({old}),
+    new AS (
         INSERT INTO entry (account_id, mailbox_id, uid, message_id, modseq, flags, keywords, internal_date, size)
-        SELECT account_id, %(target)s::bigint, new.target_uid, message_id, %(modseq)s::bigint, flags, keywords,
-            internal_date, size
-        FROM gone JOIN unnest(%(uids)s::bigint[], %(target_uids)s::bigint[]) AS new(uid, target_uid) USING (uid))
-    INSERT INTO expunged (account_id, mailbox_id, uid, message_id, modseq, flags, keywords, internal_date, size, moved)
-    SELECT account_id, mailbox_id, uid, message_id, %(modseq)s::bigint, flags, keywords, internal_date, size, true
-        FROM gone""")
+        SELECT account_id, %(target)s::bigint, %(uidnext)s::bigint - 1 + row_number() OVER (ORDER BY uid), message_id,
+            %(modseq)s::bigint, flags, keywords, internal_date, size
+        FROM old){more}
+    SELECT array_agg(uid ORDER BY uid), sum(size)::bigint, count(*) FILTER (WHERE flags & {seen} = 0),
+        count(*) FILTER (WHERE flags & {deleted} <> 0)
+    FROM old HAVING count(*) > 0"""
+
+_THESE = """account_id = %(account)s::bigint AND mailbox_id = %(source)s::bigint
+        AND uid BETWEEN %(lo)s::bigint AND %(hi)s::bigint"""
+_SOME = f"{_THESE} AND uid = ANY(%(uids)s::bigint[])"
+
+_BURY = """,
+    gone AS (
+        INSERT INTO expunged (account_id, mailbox_id, uid, message_id, modseq, flags, keywords, internal_date, size,
+            moved)
+        SELECT account_id, mailbox_id, uid, message_id, %(modseq)s::bigint, flags, keywords, internal_date, size, true
+        FROM old)"""
+
+
+SIZE = {
+    whole: sql(f"SELECT sum(size)::bigint FROM entry WHERE {_SOME if not whole else _THESE}") for whole in (True, False)
+}
+
+
+def _query(old: str, more: str) -> str:
+    return sql(_COPIES.format(old=old, more=more, seen=SEEN, deleted=DELETED))
+
+
+COPY = {
+    True: _query(f"SELECT * FROM entry WHERE {_THESE}", ""),
+    False: _query(f"SELECT * FROM entry WHERE {_SOME}", ""),
+}
+MOVE = {
+    True: _query(f"DELETE FROM entry WHERE {_THESE} RETURNING *", _BURY),
+    False: _query(f"DELETE FROM entry WHERE {_SOME} RETURNING *", _BURY),
+}
 
 
 async def copy(tx: Tx, account_id: int, source_id: int, uids: Sequence[int], target_id: int) -> Transferred:
@@ -64,48 +81,39 @@ async def _transfer(
 ) -> Transferred:
     modseq = await locks.lock_account(tx, account_id) + 1
     target = (await locks.lock_mailboxes(tx, account_id, [source_id, target_id]))[target_id]
-    wanted = list(uids)
-    rows = await tx.fetch(SOURCE, (account_id, source_id, wanted[0], wanted[-1], wanted)) if wanted else []
-    if not rows:
+    if not uids:
         return Transferred(target.uidvalidity, [], [], 0)
-    found = [row[0] for row in rows]
-    size = sum(row[2] for row in rows)
-    unseen = sum(1 for row in rows if not row[1] & SEEN)
-    deleted = sum(1 for row in rows if row[1] & DELETED)
-    if not moving and not (await quota.get(tx, account_id)).allows(size):
-        raise MailError(Code.OVER_QUOTA, "the account's quota does not allow the copy")
-    await locks.next_modseq(tx, account_id)
-    new_uids = list(range(target.uidnext, target.uidnext + len(found)))
-    await tx.execute(
-        MOVE if moving else COPY,
-        {
-            "account": account_id,
-            "source": source_id,
-            "target": target_id,
-            "uids": found,
-            "target_uids": new_uids,
-            "modseq": modseq,
-            "lo": found[0],
-            "hi": found[-1],
-        },
-    )
-    await locks.count_mailbox(
-        tx,
-        account_id,
-        target_id,
-        modseq,
-        messages=len(found),
-        unseen=unseen,
-        deleted=deleted,
-        size=size,
-        uids=len(found),
-    )
+    names: dict[str, object] = {"account": account_id, "source": source_id, "target": target_id, "modseq": modseq}
+    names |= {"uidnext": target.uidnext, "lo": uids[0], "hi": uids[-1]}
+    whole = len(uids) == uids[-1] - uids[0] + 1
+    if not whole:
+        names["uids"] = Int8s(uids)
+    if not moving:
+        await _check_quota(tx, account_id, SIZE[whole], names)
+    row = await tx.one((MOVE if moving else COPY)[whole], names)
+    if row is None:
+        return Transferred(target.uidvalidity, [], [], 0)
+    found, size, unseen, deleted = row
+    count = len(found)
+    came = {"messages": count, "unseen": unseen, "deleted": deleted, "size": size}
+    counts: list[tuple[str, Params]] = [
+        (locks.NEXT_MODSEQ, (account_id,)),
+        locks.counting(account_id, target_id, modseq, **came, uids=count),
+    ]
     tx.changed(Change(account_id, target_id, modseq, "mail"))
     if moving:
-        await locks.count_mailbox(
-            tx, account_id, source_id, modseq, messages=-len(found), unseen=-unseen, deleted=-deleted, size=-size
-        )
+        left = {name: -number for name, number in came.items()}
+        counts.append(locks.counting(account_id, source_id, modseq, **left))
         tx.changed(Change(account_id, source_id, modseq, "gone"))
     else:
-        await locks.count_account(tx, account_id, len(found), size)
-    return Transferred(target.uidvalidity, found, new_uids, modseq)
+        counts.append(locks.counting_account(account_id, count, size))
+    await tx.batch(*counts)
+    return Transferred(target.uidvalidity, found, list(range(target.uidnext, target.uidnext + count)), modseq)
+
+
+async def _check_quota(tx: Tx, account_id: int, query: str, names: dict[str, object]) -> None:
+    have = await quota.get(tx, account_id)
+    if have.limit is not None:
+        row = await tx.one(query, names)
+        if not have.allows((row and row[0]) or 0):
+            raise MailError(Code.OVER_QUOTA, "the account's quota does not allow the copy")

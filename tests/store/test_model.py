@@ -25,7 +25,19 @@ from hypothesis.stateful import (
 
 from mailcore import db, mime
 from mailcore.errors import Code, MailError
-from mailcore.store import accounts, append, changes, expunge, fetch, flags, mailboxes, quota, search, transfer
+from mailcore.store import (
+    accounts,
+    append,
+    changes,
+    expunge,
+    fetch,
+    flags,
+    housekeeping,
+    mailboxes,
+    quota,
+    search,
+    transfer,
+)
 
 ACCOUNT_IDS = itertools.count(1_000_000)
 QUOTA = 4000
@@ -167,8 +179,15 @@ class StoreMachine(RuleBasedStateMachine):
         """UIDs of a mailbox, and some that it does not have."""
         return sorted({uid for uid in box.mail if uid % 7 in some} | {box.uidnext + 5})
 
-    @rule(name=names, some=st.sets(st.integers(0, 6)), op=st.sampled_from("+-="), mask=bits, keys=words)
-    def store(self, name, some, op, mask, keys):
+    @rule(
+        name=names,
+        some=st.sets(st.integers(0, 6)),
+        op=st.sampled_from("+-="),
+        mask=bits,
+        keys=words,
+        rows=st.booleans(),
+    )
+    def store(self, name, some, op, mask, keys, rows):
         if (box := self.boxes.get(name)) is None:
             return
         uids = self.pick(box, some)
@@ -178,11 +197,15 @@ class StoreMachine(RuleBasedStateMachine):
             new = lower(keys)
             after = {"+": (now | mask, have | new), "-": (now & ~mask, have - new), "=": (mask, new)}[op]
             box.mail[uid] = (raw, *after)
-        stored = self.run(flags.store, self.account, box.id, uids, op, mask, keys)
+        stored = self.run(flags.store, self.account, box.id, uids, op, mask, keys, rows=rows)
+        assert stored.found == len([uid for uid in uids if uid in box.mail])
+        assert bool(stored.modseq) == (before != box.mail)
+        if not rows and not keys:
+            assert stored.changed == []
+            return
         assert {uid: (mask, lower(keys)) for uid, _, mask, keys in stored.changed} == {
             uid: box.mail[uid][1:] for uid in uids if uid in box.mail
         }
-        assert bool(stored.modseq) == (before != box.mail)
 
     @rule(name=names, some=st.sets(st.integers(0, 6)), since=st.integers(0, 60))
     def store_unless_changed(self, name, some, since):
@@ -245,6 +268,13 @@ class StoreMachine(RuleBasedStateMachine):
             assert error.value.code is Code.NOT_FOUND
             return
         seen = self.run(changes.mailbox, self.account, box.id, session.modseq)
+        rows = self.run(fetch.flags, self.account, box.id, 1, fetch.MAX_UID)
+        assert [row[:2] for row in seen.changed] == [row[:2] for row in rows if row[1] > session.modseq]
+        newer = self.run(changes.emails, self.account, session.modseq, 1000)
+        for other in self.boxes.values():
+            columns = ("uid", "modseq", "message_id")
+            for _, modseq, message_id in self.run(fetch.rows, self.account, other.id, 1, fetch.MAX_UID, columns):
+                assert modseq <= session.modseq or message_id in newer.created + newer.updated
         assert (seen.uidnext, seen.messages) == (box.uidnext, len(box.mail))
         assert not set(seen.vanished) & set(box.mail)
         for uid in seen.vanished:
@@ -253,6 +283,10 @@ class StoreMachine(RuleBasedStateMachine):
             session.known[uid] = (mask, lower(keys))
         session.modseq = seen.modseq
         assert session.known == {uid: (mask, keys) for uid, (_, mask, keys) in box.mail.items()}
+
+    @rule()
+    def forget_where_flags_changed(self):
+        self.run(housekeeping.flag_changes, days=-1)
 
     @precondition(lambda self: any(box.mail for box in self.boxes.values()))
     @rule(mask=bits)

@@ -35,14 +35,15 @@ async def store(session: Session, command: Command) -> Done:
         return Done("STORE completed")
     async with db.transaction() as tx:
         stored = await flags.store(
-            tx, session.account_id, view.mailbox_id, uids, _OPS[args.action], bits, keywords, args.unchangedsince
+            *(tx, session.account_id, view.mailbox_id, uids, _OPS[args.action], bits, keywords, args.unchangedsince),
+            rows=not args.silent or bool(session.enabled & Enabled.CONDSTORE),
         )
         view.note_own(stored.modseq)
     _answer(session, command, args, stored)
     if stored.modified:
         failed = stored.modified if command.uid else [view.seq(uid) for uid in stored.modified]
         return Done("Conditional STORE failed for some", response.code("MODIFIED", NumSet.of(failed).format()))
-    missing = len(uids) - len(stored.changed)
+    missing = len(uids) - stored.found
     if missing and not command.uid:
         raise no(f"{missing} of the messages have been expunged meanwhile", "EXPUNGEISSUED")
     return Done("STORE completed")
