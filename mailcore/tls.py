@@ -6,11 +6,15 @@ self-signed one lives in the data directory, which encrypts but proves nothing t
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import ipaddress
 import os
+import socket
 import ssl
+from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -20,6 +24,7 @@ from cryptography.x509.oid import NameOID
 from mailcore.conf import Conf
 from mailcore.errors import ConfigError
 
+HANDSHAKE_SECONDS = 30.0
 _LIFETIME = datetime.timedelta(days=3650)
 
 
@@ -107,3 +112,70 @@ def _write(path: Path, content: bytes) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
+
+
+class Handshake(asyncio.Protocol):
+    """A connection of a TLS port until it is encrypted; then the protocol of `make` has it.
+
+    A listener with a context of its own says nothing of a connection before its handshake is over: thousands that
+    never finish would be seen by no limit. `admit(address)` is asked at the first moment: it counts the connection and
+    returns how to stop counting it, or None to drop it. `going` holds those under way, so that a server can end them.
+    """
+
+    __slots__ = ("_admit", "_context", "_going", "_make", "_release", "_task")
+
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        make: Callable[[], asyncio.Protocol],
+        admit: Callable[[str], Callable[[], None] | None],
+        going: set[Handshake],
+    ) -> None:
+        self._context = context
+        self._make = make
+        self._admit = admit
+        self._going = going
+        self._release: Callable[[], None] | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if self._task is not None:
+            self._enter(cast(asyncio.Transport, transport))
+            return
+        peer = transport.get_extra_info("peername")
+        self._release = self._admit(peer[0] if isinstance(peer, tuple) else "")
+        if self._release is not None:
+            # This transport would read the client's first octets before TLS can take over (uvloop's does): TLS gets
+            # the socket itself.
+            sock = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+            sock.setblocking(False)
+            self._going.add(self)
+            self._task = asyncio.get_running_loop().create_task(self._shake(sock))
+        cast(asyncio.Transport, transport).abort()
+
+    def abort(self) -> None:
+        """End it now."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _shake(self, sock: socket.socket) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: self, sock, ssl=self._context, ssl_handshake_timeout=HANDSHAKE_SECONDS
+            )
+        except OSError:  # TimeoutError, ssl.SSLError and a client that has left among them
+            sock.close()
+        finally:
+            self._leave()
+
+    def _enter(self, encrypted: asyncio.Transport) -> None:
+        self._leave()  # from here on the protocol is counted
+        protocol = self._make()
+        encrypted.set_protocol(protocol)
+        protocol.connection_made(encrypted)
+
+    def _leave(self) -> None:
+        self._going.discard(self)
+        if self._release is not None:
+            release, self._release = self._release, None
+            release()

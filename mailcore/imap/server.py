@@ -11,6 +11,7 @@ import logging
 import socket
 import ssl
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import cast
@@ -24,6 +25,7 @@ from mailcore.imap.session import Session
 from mailcore.imap.tails import Tails
 from mailcore.imap.upload import Budget
 from mailcore.store.ingest import Ingest
+from mailcore.tls import HANDSHAKE_SECONDS, Handshake
 from mailcore.wire.imap import response
 from mailcore.wire.imap.frames import Event, Framer
 from mailcore.wire.imap.limits import BEFORE_LOGIN, after_login
@@ -48,6 +50,7 @@ class Server:
         self.frames_after_login = after_login(message_size)
         self.connections: set[Connection] = set()
         self.strangers: Counter[str] = Counter()
+        self.handshakes: set[Handshake] = set()
         self.sessions: Counter[int] = Counter()
         self.recent = RecentMarks()
         self.uid_lists = UidLists()
@@ -61,19 +64,21 @@ class Server:
     async def listen(self, host: str, port: int | None, tls_port: int | None, *, reuse_port: bool = False) -> None:
         """Open the listeners; None = not this one, 0 = any free port."""
         loop = asyncio.get_running_loop()
-        for number, tls in ((port, None), (tls_port, self.ssl_context)):
-            if number is not None and (number == port or tls is not None):
-                self._listeners.append(
-                    await loop.create_server(
-                        lambda encrypted=tls is not None: Connection(self, encrypted),
-                        host,
-                        number,
-                        ssl=tls,
-                        ssl_handshake_timeout=30 if tls else None,
-                        backlog=1024,
-                        reuse_port=reuse_port or None,
-                    )
+        context = self.ssl_context
+        makers: list[tuple[int, Callable[[], asyncio.Protocol]]] = []
+        if port is not None:
+            makers.append((port, lambda: Connection(self, False)))
+        if tls_port is not None and context is not None:
+            makers.append(
+                (
+                    tls_port,
+                    lambda: Handshake(context, lambda: Connection(self, True), self._admit_handshake, self.handshakes),
                 )
+            )
+        for number, make in makers:
+            self._listeners.append(
+                await loop.create_server(make, host, number, backlog=1024, reuse_port=reuse_port or None)
+            )
         self._sweeper = loop.create_task(self._sweep())
 
     @property
@@ -89,6 +94,8 @@ class Server:
         if self._sweeper is not None:
             self._sweeper.cancel()
         tasks = [connection.task for connection in self.connections if connection.task is not None]
+        for handshake in tuple(self.handshakes):
+            handshake.abort()
         for connection in tuple(self.connections):
             connection.wake()
         if tasks:
@@ -105,11 +112,23 @@ class Server:
         """Why a new connection is refused, None if it is not."""
         if self.closing:
             return "The server is shutting down"
-        if len(self.connections) >= self.limits.connections:
+        if len(self.connections) + len(self.handshakes) >= self.limits.connections:
             return "Too many connections to this server, try again later"
         if self.strangers[address] >= self.limits.per_address:
             return "Too many connections from your address that have not logged in"
         return None
+
+    def _admit_handshake(self, address: str) -> Callable[[], None] | None:
+        if self.admit(address) is not None:
+            return None
+        self.strangers[address] += 1
+        return lambda: self.forget_stranger(address)
+
+    def forget_stranger(self, address: str) -> None:
+        """A client of this address has logged in, or left."""
+        self.strangers[address] -= 1
+        if not self.strangers[address]:
+            del self.strangers[address]
 
     def enter(self, account_id: int) -> None:
         """Count a session of an account. Raises MailError(TOO_MANY)."""
@@ -237,9 +256,7 @@ class Connection(asyncio.Protocol):
         """The client has logged in (or left): it no longer counts as a stranger."""
         if self.stranger:
             self.stranger = False
-            self.server.strangers[self.remote] -= 1
-            if not self.server.strangers[self.remote]:
-                del self.server.strangers[self.remote]
+            self.server.forget_stranger(self.remote)
             self.deadline = self._loop.time() + self.server.limits.idle
 
     def write(self, data: bytes) -> None:
@@ -331,11 +348,10 @@ class Connection(asyncio.Protocol):
                 self,
                 cast(ssl.SSLContext, self.server.ssl_context),
                 server_side=True,
-                ssl_handshake_timeout=30,
+                ssl_handshake_timeout=HANDSHAKE_SECONDS,
             ),
         )
         self.transport.set_write_buffer_limits(high=self.server.limits.output)
-        self.framer.clear()
         self._reading_paused = False
         self.tls = True
 

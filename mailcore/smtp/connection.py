@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, cast
 from aiosmtpd.smtp import SMTP
 
 from mailcore.smtp.policy import Policy
+from mailcore.tls import HANDSHAKE_SECONDS
 from mailcore.wire.reader import BareNewline, ByteReader, LineTooLong
 from mailcore.wire.smtp.command import LINE_AUTH
 from mailcore.wire.smtp.reply import CommandError, reply
@@ -31,7 +32,6 @@ log = logging.getLogger(__name__)
 HIGH_WATER = 256 * 1024
 # The longest that our own work on a command may take before the client is let go.
 WORK_LIMIT = 600.0
-HANDSHAKE_TIMEOUT = 30.0
 # Seconds for the last words to leave; whoever does not read them is cut off.
 LINGER = 10.0
 
@@ -241,10 +241,10 @@ class Connection(SMTP):
         plain, context = self.transport, self.server.ssl_context
         if plain is None or context is None:
             raise Disconnected
-        self.allow(HANDSHAKE_TIMEOUT + 5)
+        self.allow(HANDSHAKE_SECONDS + 5)
         try:
             transport = await self.loop.start_tls(
-                plain, self, context, server_side=True, ssl_handshake_timeout=HANDSHAKE_TIMEOUT
+                plain, self, context, server_side=True, ssl_handshake_timeout=HANDSHAKE_SECONDS
             )
         except OSError as error:  # TimeoutError and ssl.SSLError among them
             log.info("%s: TLS with %s failed: %s", self.policy.name, self.source, error)

@@ -8,6 +8,7 @@ import errno
 import logging
 import ssl
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,10 +17,10 @@ from mailcore.conf import Conf
 from mailcore.errors import ConfigError
 from mailcore.inbound.receive import Receiver
 from mailcore.inbound.recipients import Directory
-from mailcore.smtp.connection import HANDSHAKE_TIMEOUT
 from mailcore.smtp.policy import MX, SUBMISSION, SUBMISSIONS, Policy
 from mailcore.smtp.session import Session
 from mailcore.store.ingest import Ingest
+from mailcore.tls import Handshake
 
 log = logging.getLogger(__name__)
 
@@ -43,22 +44,24 @@ class Server:
     closing: bool = False
     large: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_AT_ONCE))
     sessions: set[Session] = field(default_factory=set)
+    handshakes: set[Handshake] = field(default_factory=set)
     _counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     _listeners: list[asyncio.Server] = field(default_factory=list)
 
     async def listen(self, policy: Policy, host: str, port: int, *, reuse_port: bool = False) -> int:
         """Open a listener and return its port (0 = any free one). Raises ConfigError when the port cannot be had."""
         loop = asyncio.get_running_loop()
-        try:
-            listener = await loop.create_server(
-                lambda: Session(self, policy, loop),
-                host,
-                port,
-                ssl=self.ssl_context if policy.tls else None,
-                ssl_handshake_timeout=HANDSHAKE_TIMEOUT if policy.tls else None,
-                backlog=1024,
-                reuse_port=reuse_port or None,
+        context = self.ssl_context
+
+        def make() -> asyncio.Protocol:
+            if not policy.tls or context is None:
+                return Session(self, policy, loop)
+            return Handshake(
+                context, lambda: Session(self, policy, loop), self._admit_handshake(policy), self.handshakes
             )
+
+        try:
+            listener = await loop.create_server(make, host, port, backlog=1024, reuse_port=reuse_port or None)
         except OSError as error:
             why = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be opened ({error.strerror})"
             raise ConfigError(f"port {port} for SMTP ({policy.name}) on {host or 'all addresses'} {why}") from None
@@ -70,25 +73,40 @@ class Server:
         self.sessions.add(session)
         if self.closing:
             return "The server is shutting down"
-        policy, source = session.policy, network(session.source)
+        refusal = self._count(session.policy, session.source)
+        session.admitted = refusal is None
+        return refusal
+
+    def _count(self, policy: Policy, source: str) -> str | None:
+        source = network(source)
         if self._counts[(policy.name, "")] >= policy.connections:
             return "Too many connections, try again later"
         if self._counts[(policy.name, source)] >= policy.connections_per_source:
             return "Too many connections from your address"
-        session.admitted = True
         self._counts[(policy.name, "")] += 1
         self._counts[(policy.name, source)] += 1
         return None
+
+    def _uncount(self, policy: Policy, source: str) -> None:
+        for key in ((policy.name, ""), (policy.name, network(source))):
+            self._counts[key] -= 1
+            if not self._counts[key]:
+                del self._counts[key]
+
+    def _admit_handshake(self, policy: Policy) -> Callable[[str], Callable[[], None] | None]:
+        def admit(address: str) -> Callable[[], None] | None:
+            if self.closing or self._count(policy, address) is not None:
+                return None
+            return lambda: self._uncount(policy, address)
+
+        return admit
 
     def left(self, session: Session) -> None:
         """A session is over."""
         self.sessions.discard(session)
         if session.admitted:
             session.admitted = False
-            for key in ((session.policy.name, ""), (session.policy.name, network(session.source))):
-                self._counts[key] -= 1
-                if not self._counts[key]:
-                    del self._counts[key]
+            self._uncount(session.policy, session.source)
 
     async def close(self, grace: float = GRACE) -> None:
         """Stop listening, let commits that run finish and be answered, say 421 to everybody else."""
@@ -96,6 +114,8 @@ class Server:
         for listener in self._listeners:
             listener.close()
         tasks = [task for session in self.sessions if (task := session._handler_coroutine) is not None]
+        for handshake in tuple(self.handshakes):
+            handshake.abort()
         for session in tuple(self.sessions):
             session.wake()
         if tasks:

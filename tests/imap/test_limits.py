@@ -100,6 +100,60 @@ def test_strangers_of_one_address_are_limited(strict: Running) -> None:
     assert not strict.server.connections
 
 
+def _trusting_nobody() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+def test_handshakes_that_never_end_count_as_connections_of_their_address(strict: Running) -> None:
+    silent = [socket.create_connection((HOST, strict.tls_port), 5) for _ in range(4)]
+    deadline = time.monotonic() + 3
+    while len(strict.server.handshakes) < 4 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    with closing(Wire(strict)) as late:
+        assert late.line().startswith(b"* BYE [LIMIT] Too many connections")
+    with closing(socket.create_connection((HOST, strict.tls_port), 5)) as fifth, suppress(ConnectionError):
+        assert fifth.recv(10) == b""
+    for one in silent:
+        one.close()
+    while strict.server.handshakes and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not strict.server.handshakes and not strict.server.strangers
+    plain = socket.create_connection((HOST, strict.tls_port), 5)
+    with _trusting_nobody().wrap_socket(plain) as encrypted:
+        assert encrypted.recv(100).startswith(b"* OK")
+        assert strict.server.strangers == {HOST: 1}
+        assert [connection.tls for connection in strict.server.connections] == [True]
+
+
+def test_what_comes_in_one_piece_with_the_end_of_the_handshake_is_not_lost(strict: Running) -> None:
+    for port, hello in ((strict.tls_port, b""), (strict.port, b"a STARTTLS\r\n")):
+        for _ in range(5):
+            with socket.create_connection((HOST, port), 5) as plain:
+                if hello:
+                    plain.recv(1000)
+                    plain.sendall(hello)
+                    assert plain.recv(1000).startswith(b"a OK")
+                incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+                client = _trusting_nobody().wrap_bio(incoming, outgoing)
+                while True:
+                    try:
+                        client.do_handshake()
+                        break
+                    except ssl.SSLWantReadError:
+                        plain.sendall(outgoing.read())
+                        incoming.write(plain.recv(65536))
+                client.write(b"b NOOP\r\n")
+                plain.sendall(outgoing.read())  # the client's Finished and its first command
+                heard = b""
+                while b"b OK" not in heard:
+                    try:
+                        heard += client.read(1000)
+                    except ssl.SSLWantReadError:
+                        incoming.write(plain.recv(65536))
+
+
 def test_sessions_of_one_account_are_limited(strict: Running, alice: Person) -> None:
     with closing(Wire(strict)) as one, closing(Wire(strict)) as two, closing(Wire(strict)) as three:
         assert one.log_in(alice).startswith(b"a OK")
@@ -306,58 +360,3 @@ def test_a_large_message_that_cannot_be_sent_to_its_end_is_cut_off_without_a_wor
         # No octet that is not the message's: a client must not take an excuse for mail.
         assert 0 < len(rest) < len(message)
         assert message.startswith(rest)
-
-
-def _trusting_nobody() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context
-
-
-def test_handshakes_that_never_end_count_as_connections_of_their_address(strict: Running) -> None:
-    silent = [socket.create_connection((HOST, strict.tls_port), 5) for _ in range(4)]
-    deadline = time.monotonic() + 3
-    while len(strict.server.handshakes) < 4 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    with closing(Wire(strict)) as late:
-        assert late.line().startswith(b"* BYE [LIMIT] Too many connections")
-    with closing(socket.create_connection((HOST, strict.tls_port), 5)) as fifth:
-        with suppress(ConnectionError):
-            assert fifth.recv(10) == b""
-    for one in silent:
-        one.close()
-    while strict.server.handshakes and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not strict.server.handshakes and not strict.server.strangers
-    with socket.create_connection((HOST, strict.tls_port), 5) as plain:
-        with _trusting_nobody().wrap_socket(plain) as encrypted:
-            assert encrypted.recv(100).startswith(b"* OK")
-            assert strict.server.strangers == {HOST: 1}
-            assert [connection.tls for connection in strict.server.connections] == [True]
-
-
-def test_what_comes_in_one_piece_with_the_end_of_the_handshake_is_not_lost(strict: Running) -> None:
-    for port, hello in ((strict.tls_port, b""), (strict.port, b"a STARTTLS\r\n")):
-        for _ in range(5):
-            with socket.create_connection((HOST, port), 5) as plain:
-                if hello:
-                    plain.recv(1000)
-                    plain.sendall(hello)
-                    assert plain.recv(1000).startswith(b"a OK")
-                incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-                client = _trusting_nobody().wrap_bio(incoming, outgoing)
-                while True:
-                    try:
-                        client.do_handshake()
-                        break
-                    except ssl.SSLWantReadError:
-                        plain.sendall(outgoing.read())
-                        incoming.write(plain.recv(65536))
-                client.write(b"b NOOP\r\n")
-                plain.sendall(outgoing.read())  # the client's Finished and its first command
-                heard = b""
-                while b"b OK" not in heard:
-                    try:
-                        heard += client.read(1000)
-                    except ssl.SSLWantReadError:
-                        incoming.write(plain.recv(65536))

@@ -254,6 +254,26 @@ async def test_a_slow_client_is_let_go(village: Village, tmp_path: Path) -> None
         assert await world.mail(village.ann) == []
 
 
+async def test_handshakes_that_never_end_count_as_connections(village: Village, tmp_path: Path) -> None:
+    async with running(tmp_path, connections_per_source=2) as world:
+        silent = [await asyncio.open_connection("127.0.0.1", world.ports["submissions"]) for _ in range(2)]
+        while len(world.server.handshakes) < 2:
+            await asyncio.sleep(0.01)
+        reader, writer = await asyncio.open_connection("127.0.0.1", world.ports["submissions"])
+        third = Client(reader, writer)
+        assert await third.closed()
+        for one in (third, *(Client(*each) for each in silent)):
+            await one.close()
+        while world.server.handshakes:
+            await asyncio.sleep(0.01)
+        async with world.client("submissions"), world.client("submissions"):
+            assert sum(world.server._counts.values()) == 4
+        await asyncio.open_connection("127.0.0.1", world.ports["submissions"])
+        while not world.server.handshakes:
+            await asyncio.sleep(0.01)
+    assert not world.server.handshakes, "closing the server ends them"
+
+
 async def test_too_many_connections(village: Village, tmp_path: Path) -> None:
     async with running(tmp_path, connections_per_source=2) as world:
         async with world.client(), world.client():
