@@ -75,11 +75,14 @@ def list_domains() -> QuerySet[CountedDomain]:
 def add_domain(name: str) -> Domain:
     """Host a domain from now on."""
     wanted = _domain_name(name)
+    taken = PeopleError(f"Domain {wanted} is hosted here already.")
+    if Domain.objects.filter(name=wanted).exists():  # asked first, so that Postgres has no error to log
+        raise taken
     try:
         with transaction.atomic():
             return Domain.objects.create(name=wanted)
     except IntegrityError:
-        raise PeopleError(f"Domain {wanted} is hosted here already.") from None
+        raise taken from None
 
 
 @transaction.atomic

@@ -11,8 +11,9 @@ import os
 from urllib.parse import parse_qs, urlsplit
 
 from celery import Celery
-from celery.signals import celeryd_init
+from celery.signals import beat_init, before_task_publish, celeryd_init
 
+from mailcore import pulse
 from mailcore.conf import conf
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webmail.settings")
@@ -75,6 +76,16 @@ app.conf.update(
     },
     timezone="UTC",
 )
+
+
+@beat_init.connect
+def _beat_begins(**_: object) -> None:
+    """Each tick that beat sends is its sign of life."""
+    before_task_publish.connect(_ticks, weak=False)
+
+
+def _ticks(**_: object) -> None:
+    pulse.give()
 
 
 @celeryd_init.connect

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 
 import uvloop
 
-from mailcore import db, tls, wake
+from mailcore import db, pulse, tls, wake
 from mailcore.conf import Conf
 from mailcore.delivery import doorbell
 from mailcore.errors import ConfigError
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 # Two batches in flight, recipients and senders looked up, IMAP's reads: more connections would only queue in Postgres.
 POOL = 16
+PULSE_SECONDS = 5.0
 
 
 def run(conf: Conf, *, reuse_port: bool = False) -> None:
@@ -75,8 +76,15 @@ async def serve(conf: Conf, *, reuse_port: bool = False) -> None:
             f"imap={conf.imap_port} imaps={conf.imaps_port}",
             flush=True,
         )
+        _give_pulse()
         await stop.wait()
         log.info("stopping")
+
+
+def _give_pulse() -> None:
+    """The event loop turns: that is the sign of life of this role."""
+    pulse.give()
+    asyncio.get_running_loop().call_later(PULSE_SECONDS, _give_pulse)
 
 
 def _stop_signal() -> asyncio.Event:

@@ -46,7 +46,10 @@ def database_or_none(conf: Conf) -> dict[str, Any]:
 
 
 def installation_key(conf: Conf) -> str:
-    """The key that signs sessions and seals secrets; made on first use, kept in the data directory (mode 0600)."""
+    """The key that signs sessions and seals secrets; made on first use, kept in the data directory (mode 0600).
+
+    The directory has to be there, as `up` makes it: a slip in MAILSTEAD_DATA must not found a second installation.
+    """
     if conf.secret_key:
         return conf.secret_key
     path = conf.data / "secret.key"
@@ -56,10 +59,13 @@ def installation_key(conf: Conf) -> str:
         pass
     except OSError as error:
         raise ConfigError(f"MAILSTEAD_DATA: cannot read {path}: {error.strerror}") from None
+    if not conf.data.is_dir():
+        raise ConfigError(
+            f"MAILSTEAD_DATA: there is no directory {conf.data}: start `make up` first, or make it if it is to be new"
+        )
     key = secrets.token_urlsafe(48)
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     try:
-        conf.data.mkdir(parents=True, exist_ok=True)
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write(key + "\n")
         os.link(draft, path)  # whole or not at all, and never over another process's key

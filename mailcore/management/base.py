@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from argparse import ArgumentTypeError
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, ClassVar
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -29,10 +29,12 @@ class Command(BaseCommand):
         *("--version", "--verbosity", "--settings", "--pythonpath", "--traceback", "--no-color", "--force-color")
     }
     _called_from_command_line: bool  # Django's
+    _verbs: Collection[str] = ()
 
     def subcommands(self, parser: CommandParser) -> Callable[..., CommandParser]:
         """Returns what adds a subcommand: `add("list", help="…")`."""
-        verbs = parser.add_subparsers(dest="verb", required=True)
+        verbs = parser.add_subparsers(dest="verb", metavar="VERB")
+        self._verbs = verbs.choices
 
         def add(name: str, help: str) -> CommandParser:
             added: CommandParser = verbs.add_parser(name, help=help, description=help)
@@ -41,6 +43,9 @@ class Command(BaseCommand):
         return add
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if not options.get("verb"):
+            name = type(self).__module__.rpartition(".")[2]
+            raise CommandError(f"manage.py {name} {'|'.join(self._verbs)}: say which. `--help` after it explains it.")
         try:
             getattr(self, options["verb"])(options)
         except PeopleError as error:

@@ -5,6 +5,7 @@ One thread, one selector: children are forked from here, and a fork copies only 
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import selectors
@@ -23,6 +24,9 @@ HEALTHY = 60.0
 # A child that has never worked is given up after so many attempts.
 START_ATTEMPTS = 3
 _PROBE_INTERVAL = 0.03
+# A child that works is asked so often (seconds), and started anew when it has not answered so many times in a row.
+ASK_EVERY = 15.0
+MISSES = 4
 _LONGEST_LINE = 16 * 1024
 
 
@@ -46,6 +50,7 @@ class Spec:
     kill: signal.Signals = signal.SIGKILL
     before: Callable[[], None] = lambda: None  # clears up what the previous one left
     once: bool = False  # does its work and ends
+    answers: Callable[[], bool] | None = None  # whether it still works, once it is ready; takes a second at most
     hide: re.Pattern[str] | None = None  # routine lines that say nothing to the operator
 
 
@@ -62,6 +67,9 @@ class _Child:
     started: float = 0.0
     attempts: int = 0
     restart_at: float | None = None
+    ask_at: float = 0.0
+    misses: int = 0
+    kill_at: float | None = None  # it was told to end, because it did not answer
 
 
 class Keeper:
@@ -106,6 +114,7 @@ class Keeper:
         os.set_blocking(reader, False)
         child.partial = child.written = b""
         child.ready, child.restart_at, child.started = False, None, time.monotonic()
+        child.misses, child.kill_at = 0, None
         child.attempts += 1
         try:
             child.running = child.spec.spawn(writer)
@@ -158,8 +167,9 @@ class Keeper:
         if any(child.running and not child.ready for child in self._children.values()):
             longest = min(longest, _PROBE_INTERVAL)
         for child in self._children.values():
-            if child.restart_at is not None:
-                longest = min(longest, max(0.0, child.restart_at - now))
+            for moment in (child.restart_at, child.kill_at, child.ask_at if _is_asked(child) else None):
+                if moment is not None:
+                    longest = min(longest, max(0.0, moment - now))
         for key, _events in self._selector.select(longest):
             if key.data is None:
                 self._drain_wakeups()
@@ -168,12 +178,19 @@ class Keeper:
         self._reap()
         if self._stop_requests and not self._stopping:
             raise Stopped
+        if self._stopping:
+            return
         now = time.monotonic()
         for child in self._children.values():
-            if child.restart_at is not None and now >= child.restart_at and not self._stopping:
+            if child.restart_at is not None and now >= child.restart_at:
                 self._spawn(child)
-            elif child.running and not child.ready and not self._stopping:
+            elif child.running and not child.ready:
                 self._probe(child)
+            elif child.running and child.kill_at is not None and now >= child.kill_at:
+                child.kill_at = math.inf
+                _kill(child.running.pid, child.spec.kill)
+            elif _is_asked(child) and now >= child.ask_at:
+                self._ask(child)
 
     def _drain_wakeups(self) -> None:
         try:
@@ -186,9 +203,21 @@ class Keeper:
         assert child.running is not None
         if child.spec.ready(child.running.pid, child.written):
             child.ready, child.written = True, b""
+            child.ask_at = time.monotonic() + ASK_EVERY
             if child.was_ready:
                 self._output.say(f"{child.spec.name} runs again (pid {child.running.pid})")
             child.was_ready = True
+
+    def _ask(self, child: _Child) -> None:
+        """Whether a child still works; one that hangs is ended, and runs again as one that died does."""
+        assert child.running is not None and child.spec.answers is not None
+        child.misses = 0 if child.spec.answers() else child.misses + 1
+        child.ask_at = time.monotonic() + ASK_EVERY
+        if child.misses >= MISSES:
+            seconds = ASK_EVERY * MISSES
+            self._output.say(f"{child.spec.name} has not answered for {seconds:.0f} s: it is restarted", warning=True)
+            child.kill_at = time.monotonic() + child.spec.grace
+            _kill(child.running.pid, child.spec.stop)
 
     def _read(self, child: _Child) -> None:
         try:
@@ -240,7 +269,7 @@ class Keeper:
 
     def _ended(self, child: _Child, code: int) -> None:
         assert child.running is not None
-        pid, child.running = child.running.pid, None
+        pid, child.running, child.kill_at = child.running.pid, None, None
         # What the child left behind in its session ends with it, else it would hold ports and locks.
         try:
             os.killpg(pid, signal.SIGKILL)
@@ -298,6 +327,10 @@ class Keeper:
                 _kill(pid, signal.SIGKILL)
             time.sleep(0.01)
             self._reap()
+
+
+def _is_asked(child: _Child) -> bool:
+    return child.running is not None and child.ready and child.spec.answers is not None and child.kill_at is None
 
 
 def _kill(pid: int, number: signal.Signals) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mailcore.conf import Conf
 from mailcore.errors import ConfigError
+from mailcore.pulse import Pulse
 from mailcore.supervise import embedded, launch, preflight, probes, roles, setup
 from mailcore.supervise.keeper import Keeper, Spec, StartFailed, Stopped
 from mailcore.supervise.output import Output
@@ -124,9 +125,11 @@ def _start(
     result = _set_up(conf, keeper, spawn)
     if result.error:
         raise ConfigError(result.error)
-    for role in roles.table(conf):
+    table = roles.table(conf)
+    pulses = {role.name: Pulse() for role in table}
+    for role in table:
         names.append(role.name)
-        keeper.start(_role_spec(role, spawn))
+        keeper.start(_role_spec(role, spawn, pulses))
     keeper.wait_ready(seconds=_START_SECONDS)
     seconds = time.monotonic() - began
     from mailcore.supervise import summary  # brings rich, which nobody else needs
@@ -151,14 +154,21 @@ def _set_up(conf: Conf, keeper: Keeper, spawn: Spawn) -> setup.Result:
     return setup.Result(**json.loads(text)) if text else setup.Result(error="the preparation ended without a result")
 
 
-def _role_spec(role: roles.Role, spawn: Spawn) -> Spec:
+def _role_spec(role: roles.Role, spawn: Spawn, pulses: roles.Pulses) -> Spec:
+    sign = pulses[role.name]
+
+    def start(out: int) -> launch.Running:
+        sign.beat()  # the time until the first sign of its own counts from here
+        return spawn(lambda: roles.enter(role, sign), out)
+
     def ready(_pid: int, written: bytes) -> bool:
         return role.ready_line in written and (role.probe is None or role.probe())
 
     return Spec(
         name=role.name,
-        spawn=lambda out: spawn(lambda: roles.enter(role), out),
+        spawn=start,
         ready=ready,
+        answers=lambda: role.answers(pulses),
         stop=signal.SIGTERM,
         grace=role.grace,
         hide=role.hide,

@@ -19,7 +19,7 @@ from mailcore.conf import Conf
 from mailcore.errors import ConfigError
 from mailcore.supervise import launch
 
-# field of Conf, its variable, what it is for
+# Field of Conf, its variable, what it is for: the ports that our servers listen on.
 PORTS = (
     ("http_port", "MAILSTEAD_HTTP_PORT", "web"),
     ("smtp_port", "MAILSTEAD_SMTP_PORT", "SMTP"),
@@ -27,10 +27,6 @@ PORTS = (
     ("submissions_port", "MAILSTEAD_SUBMISSIONS_PORT", "submission over TLS"),
     ("imap_port", "MAILSTEAD_IMAP_PORT", "IMAP"),
     ("imaps_port", "MAILSTEAD_IMAPS_PORT", "IMAP over TLS"),
-    ("pop3_port", "MAILSTEAD_POP3_PORT", "POP3"),
-    ("pop3s_port", "MAILSTEAD_POP3S_PORT", "POP3 over TLS"),
-    ("sieve_port", "MAILSTEAD_SIEVE_PORT", "ManageSieve"),
-    ("lmtp_port", "MAILSTEAD_LMTP_PORT", "LMTP"),
 )
 
 

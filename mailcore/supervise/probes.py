@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from urllib.parse import urlsplit
 
 _TIMEOUT = 1.0
 
@@ -18,7 +19,8 @@ def greets(bind: str, port: int, greeting: bytes) -> bool:
         return True
     try:
         with socket.create_connection((reachable(bind), port), timeout=_TIMEOUT) as client:
-            return client.recv(512).startswith(greeting)
+            said = client.recv(512)
+            return bool(said) and said.startswith(greeting)
     except OSError:
         return False
 
@@ -32,6 +34,26 @@ def http_ok(bind: str, port: int, path: str) -> bool:
             client.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
             return client.recv(64).startswith(b"HTTP/1.1 200 ")
     except OSError:
+        return False
+
+
+def speaks(bind: str, port: int) -> bool:
+    """Whether the server on that port says anything, be it that it has too many clients; port 0 counts as well."""
+    return greets(bind, port, b"")
+
+
+def accepts(url: str) -> bool:
+    """Whether the Redis or Valkey of that URL takes connections (on a Unix socket, if the URL names one)."""
+    parts = urlsplit(url)
+    try:
+        if parts.scheme == "unix":
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(_TIMEOUT)
+                client.connect(parts.path)
+            return True
+        with socket.create_connection((parts.hostname or "localhost", parts.port or 6379), timeout=_TIMEOUT):
+            return True
+    except (OSError, ValueError):
         return False
 
 

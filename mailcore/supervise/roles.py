@@ -6,16 +6,24 @@ and runs their entry points in the child (docs/decisions/0001-roles-are-forked.m
 
 from __future__ import annotations
 
+import functools
 import gc
 import importlib
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+# So that the title leaves the environment of a process, which stands behind its arguments, as it is.
+os.environ.setdefault("SPT_NOENV", "1")
+from setproctitle import setproctitle
+
+from mailcore import pulse
 from mailcore.conf import Conf
+from mailcore.errors import ConfigError
+from mailcore.pulse import Pulse
 from mailcore.supervise import probes
 
 MANAGE = Path(__file__).resolve().parent.parent.parent / "manage.py"
@@ -45,6 +53,13 @@ PRELOAD = (
 )
 
 
+# Seconds without a sign of life that are a miss: of mail's event loop, of beat's ticks and the worker's sweeps.
+_LATE_LOOP = 20.0
+_LATE_TICK = 30.0
+
+Pulses = Mapping[str, Pulse]  # by name of role
+
+
 @dataclass(frozen=True, slots=True)
 class Role:
     """A kind of process: how it is run, and how one sees that it works."""
@@ -53,6 +68,7 @@ class Role:
     argv: tuple[str, ...]
     entry: str  # module:function that the command's script calls
     grace: float  # seconds to finish after SIGTERM
+    answers: Callable[[Pulses], bool]  # whether it still does its work; asked every now and then
     probe: Callable[[], bool] | None = None  # answers from outside
     ready_line: bytes = b""  # what it has written by then
     hide: re.Pattern[str] | None = None  # routine lines that say nothing to the operator
@@ -60,6 +76,20 @@ class Role:
 
 def table(conf: Conf) -> tuple[Role, ...]:
     """All roles in the order in which they start; they stop the other way round."""
+
+    def redis_is_away() -> bool:
+        try:
+            return not probes.accepts(conf.redis_url)
+        except ConfigError:  # Valkey of our own is being started again
+            return True
+
+    def beat_answers(pulses: Pulses) -> bool:
+        return pulses["beat"].age() < _LATE_TICK or redis_is_away()
+
+    def worker_answers(pulses: Pulses) -> bool:
+        # It is beat that keeps it busy: without ticks there is nothing to answer.
+        return pulses["worker"].age() < _LATE_TICK or pulses["beat"].age() >= _LATE_TICK or redis_is_away()
+
     celery = ("celery", "-A", "mailcore.celery", "--quiet")
     mails = tuple(
         Role(
@@ -67,6 +97,7 @@ def table(conf: Conf) -> tuple[Role, ...]:
             argv=(str(MANAGE), "mailserver"),
             entry="django.core.management:execute_from_command_line",
             grace=20,
+            answers=functools.partial(_mail_answers, conf, number),
             ready_line=b"READY ",
             hide=re.compile("^READY "),
             probe=lambda: (
@@ -79,9 +110,11 @@ def table(conf: Conf) -> tuple[Role, ...]:
         name="web",
         argv=("granian", "webmail.asgi:application", "--interface", "asgi", "--workers", "1", "--loop", "uvloop")
         + ("--host", conf.bind, "--port", str(conf.http_port), "--no-ws", "--backpressure", "4096")
-        + ("--no-access-log", "--log-level", "warning", "--workers-kill-timeout", "10"),
+        + ("--no-access-log", "--log-level", "warning", "--workers-kill-timeout", "10")
+        + ("--process-name", "mailstead: web"),
         entry="granian.cli:entrypoint",
         grace=15,
+        answers=lambda _: probes.http_ok(conf.bind, conf.http_port, "/healthz"),
         probe=lambda: probes.http_ok(conf.bind, conf.http_port, "/healthz"),
     )
     worker = Role(
@@ -89,6 +122,7 @@ def table(conf: Conf) -> tuple[Role, ...]:
         argv=(*celery, "worker", "--loglevel", "INFO", "--without-gossip", "--without-mingle", "--without-heartbeat"),
         entry="celery.__main__:main",
         grace=30,
+        answers=worker_answers,
         ready_line=b" ready.",
         hide=re.compile("SecurityWarning: You're running the worker|Connected to redis"),
     )
@@ -97,9 +131,16 @@ def table(conf: Conf) -> tuple[Role, ...]:
         argv=(*celery, "beat", "--loglevel", "INFO", "--pidfile=", "--schedule", str(conf.data / "spool" / "beat")),
         entry="celery.__main__:main",
         grace=10,
+        answers=beat_answers,
         ready_line=b"beat: Starting",
     )
     return (*mails, web, worker, beat)
+
+
+def _mail_answers(conf: Conf, number: int, pulses: Pulses) -> bool:
+    if conf.processes > 1:  # they share the ports: who asks cannot choose who answers
+        return pulses[f"mail-{number}"].age() < _LATE_LOOP
+    return pulses["mail"].age() < _LATE_LOOP and probes.speaks(conf.bind, conf.smtp_port or conf.imap_port)
 
 
 def preload() -> None:
@@ -117,9 +158,14 @@ def preload() -> None:
     gc.enable()
 
 
-def enter(role: Role) -> None:
+def enter(role: Role, sign: Pulse) -> None:
     """Be `role`; runs in the forked child and returns or raises SystemExit when the role ends."""
+    setproctitle(f"mailstead: {role.name}")
+    pulse.wear(sign)
     module, _, function = role.entry.partition(":")
     entry = getattr(importlib.import_module(module), function)
+    if module.startswith("celery."):
+        # It would write "[celeryd: …]" over our title, and has no setting for that.
+        importlib.import_module("celery.platforms")._setproctitle = None  # type: ignore[attr-defined]
     sys.argv = list(role.argv)
     entry(sys.argv) if module == "django.core.management" else entry()

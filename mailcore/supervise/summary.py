@@ -19,8 +19,6 @@ _LISTENERS = (
     ("Mail from other servers", (("smtp_port", "SMTP"), ("lmtp_port", "LMTP"))),
     ("Mail from your programs", (("submission_port", "submission, STARTTLS"), ("submissions_port", "TLS"))),
     ("Mail to your programs", (("imap_port", "IMAP, STARTTLS"), ("imaps_port", "TLS"))),
-    ("", (("pop3_port", "POP3, STARTTLS"), ("pop3s_port", "TLS"))),
-    ("", (("sieve_port", "ManageSieve"),)),
 )
 
 

@@ -43,10 +43,15 @@ class Installation:
         self.process: subprocess.Popen[bytes] | None = None
         self.log = data.with_name(data.name + ".log")
 
-    def start(self) -> None:
+    def start(self, ask_every: float | None = None) -> None:
+        """Run `manage.py up`; `ask_every`: seconds between questions to its roles, for a test that cannot wait."""
+        command = ["manage.py", "up"]
+        if ask_every is not None:
+            code = "import sys, manage; from mailcore.supervise import keeper; keeper.ASK_EVERY = {}; sys.exit({})"
+            command = ["-c", code.format(ask_every, "manage.main()"), "up"]
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "manage.py", "up"],
+                [sys.executable, *command],
                 cwd=ROOT,
                 env=self.environ,
                 stdin=subprocess.DEVNULL,

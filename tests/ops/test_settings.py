@@ -120,6 +120,9 @@ def test_the_first_domain_follows_from_the_host_name(host: str, domain: str) -> 
 
 def test_the_installation_key_is_made_once_and_for_its_owner(tmp_path: Path) -> None:
     settings = conf.load({"MAILSTEAD_DATA": str(tmp_path / "data")})
+    with pytest.raises(ConfigError, match="there is no directory"):
+        env.installation_key(settings)
+    (tmp_path / "data").mkdir()
     key = env.installation_key(settings)
     assert len(key) >= 40
     assert env.installation_key(settings) == key

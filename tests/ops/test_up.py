@@ -12,11 +12,14 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from mailcore import conf
+from mailcore.supervise.preflight import check_ports
 from tests.ops.installation import Installation, gone, installation
 
 # The promise is five seconds until mail is accepted on two idle cores. The suite shares them with other tests, so the
@@ -144,6 +147,12 @@ def test_a_child_that_is_killed_runs_again(running: Installation, name: str) -> 
         time.sleep(0.1)
 
 
+def test_roles_go_by_their_names(running: Installation) -> None:
+    for name in ("mail", "web", "worker", "beat"):
+        title = Path(f"/proc/{running.children()[name]}/cmdline").read_bytes().rstrip(b"\0 ")
+        assert title == f"mailstead: {name}".encode()
+
+
 def test_after_ctrl_c_nothing_is_left_and_the_second_start_is_quick(running: Installation) -> None:
     assert running.stop(signal.SIGINT) == 0
     assert gone(running, 0) == {}
@@ -169,8 +178,19 @@ def test_a_killed_supervisor_leaves_nothing_and_can_start_again(running: Install
 
 def test_a_start_right_after_a_kill_clears_up_what_is_left(running: Installation) -> None:
     running.stop(signal.SIGKILL)
-    running.start()
+    running.start(ask_every=0.4)
     running.wait_ready()
+
+
+def test_a_role_that_hangs_is_restarted_and_the_others_are_left_alone(running: Installation) -> None:
+    before = running.children()
+    os.kill(before["mail"], signal.SIGSTOP)
+    running.wait_for("mail has not answered for")
+    os.kill(before["mail"], signal.SIGCONT)
+    running.wait_for("mail runs again")
+    assert running.greeting("SMTP").startswith(b"220 ")
+    after = running.children()
+    assert {name for name in before if before[name] != after[name]} == {"mail"}
 
 
 def test_idle_memory_is_within_the_limit(running: Installation) -> None:
@@ -194,6 +214,24 @@ def test_doctor_says_what_a_stopped_installation_lacks(running: Installation) ->
     assert set(wrong) == {"ports", "redis", "database"}
     assert f"port {running.ports['SMTP']} (SMTP) does not answer" in wrong["ports"]
     assert wrong["database"][0].startswith(f"nothing is running in {running.data}: start `make up` first")
+
+
+def test_a_slip_in_the_data_directory_makes_none(running: Installation, tmp_path: Path) -> None:
+    wrong = Installation(tmp_path / "wrong")
+    for command in (("account", "list"), ("doctor",), ("domain", "add", "example.org"), ("mailserver",)):
+        done = wrong.run(*command)
+        assert done.returncode == 1
+        assert one_line(done).startswith(f"mailstead: MAILSTEAD_DATA: there is no directory {wrong.data}: start")
+    assert not wrong.data.exists()
+
+
+@pytest.mark.parametrize("name", ["account", "domain", "alias", "queue", "apppassword"])
+def test_a_command_without_a_verb_names_its_verbs(running: Installation, name: str) -> None:
+    done = running.run(name)
+    assert done.returncode == 1
+    line = one_line(done)
+    assert line.startswith(f"manage.py {name} add|" if name != "queue" else "manage.py queue list|show|retry|hold|")
+    assert line.endswith("say which. `--help` after it explains it.") and done.stdout == ""
 
 
 def test_other_commands_say_that_nothing_runs(running: Installation) -> None:
@@ -229,6 +267,21 @@ def test_a_taken_port_is_named_with_its_owner(tmp_path: Path) -> None:
             f"mailstead: port {port} (IMAP) is taken by {Path('/proc/self/comm').read_text().strip()} "
             f"(pid {os.getpid()}): stop what listens there, or set MAILSTEAD_IMAP_PORT"
         )
+
+
+def test_a_port_that_nothing_uses_may_be_taken(tmp_path: Path) -> None:
+    with installation(tmp_path / "data") as made, socket.socket() as other, socket.socket() as wanted:
+        other.bind(("127.0.0.1", made.ports["POP3"]))
+        other.listen()
+        wanted.bind(("127.0.0.1", made.ports["SMTP"]))
+        wanted.listen()
+        assert "(SMTP)" in refused(made), "of the two, only the one that is needed is in the way"
+        wanted.close()
+        check_ports(replace(conf.load({"MAILSTEAD_BIND": "127.0.0.1"}), **ports_of(made)))
+
+
+def ports_of(made: Installation) -> dict[str, int]:
+    return {f"{name.lower()}_port": port for name, port in made.ports.items()}
 
 
 def test_two_settings_with_one_port_are_refused(tmp_path: Path) -> None:

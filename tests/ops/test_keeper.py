@@ -1,0 +1,55 @@
+"""The supervisor's care for its children, on children that do nothing but what the test wants."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+# A child that ignores SIGTERM and, the first time it runs, does not answer.
+DEAF = """
+import os, signal, sys, time
+from mailcore.supervise import keeper, launch
+from mailcore.supervise.output import Output
+
+keeper.ASK_EVERY = 0.05
+started, asked = [], []
+
+def child():
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    print("here", flush=True)
+    time.sleep(30)
+
+def spawn(out):
+    started.append(out)
+    return launch.fork(child, out, None, before=lambda: None)
+
+def answers():
+    asked.append(len(started))
+    return len(started) > 1 or len(asked) == 3  # one answer in between: no four misses in a row before it
+
+made = keeper.Keeper(Output(), lambda children: None)
+made.start(keeper.Spec("deaf", spawn, lambda pid, said: b"here" in said, signal.SIGTERM, 0.2, answers=answers))
+made.wait_ready(seconds=20)
+while len(started) < 2 or asked.count(2) < 5:
+    made._step(1.0)
+print("asked", asked.count(1), "times", flush=True)
+made.stop(("deaf",))
+"""
+
+
+def test_a_child_that_does_not_answer_is_asked_to_end_then_killed_and_runs_again() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", DEAF], cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [line.partition(" | ")[2] or line for line in done.stdout.splitlines()]
+    words = [line for line in lines if line.startswith("deaf ")]
+    assert words[0].startswith("deaf has not answered for ") and words[0].endswith(" s: it is restarted")
+    assert words[1] == f"deaf was killed by {signal.SIGKILL.name}; restarting in 0.2 s"
+    assert words[2].startswith("deaf runs again (pid ")
+    assert "asked 7 times" in lines, "two misses, an answer, four misses"
