@@ -20,31 +20,38 @@ CREATE OR REPLACE FUNCTION append_messages(
 ) RETURNS TABLE (
     o_refused int, o_uid bigint, o_uidvalidity bigint, o_message bigint, o_modseq bigint, o_thread bigint
 )
-LANGUAGE plpgsql AS $append$
+LANGUAGE plpgsql
+-- Every statement looks up by key: planned once, whatever the sizes of the tables were at that moment.
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+AS $append$
 DECLARE
     item record;
     job int := -1;
     job_refused int;
-    some_missing bool;
+    some_missing bool := true;
+    announced bool;
+    traced bool := cardinality(e_job) > 0;
     keys bigint[];
     used_hashes bytea[] := '{}';
-    accepted int[] := '{}';
-    s_job int[] := '{}'; s_n int[] := '{}'; s_uid bigint[] := '{}'; s_message bigint[] := '{}';
 BEGIN
-    PERFORM FROM account_state a WHERE a.account_id = ANY(i_account) ORDER BY a.account_id FOR UPDATE;
-    PERFORM FROM mailbox b JOIN unnest(i_account, i_mailbox) AS k(account_id, id) USING (account_id, id)
-        ORDER BY b.account_id, b.id FOR UPDATE OF b;
-    SELECT bool_or(b.id IS NULL) INTO some_missing
-        FROM unnest(i_account, i_mailbox) AS k(account_id, id) LEFT JOIN mailbox b USING (account_id, id);
+    IF cardinality(i_job) > 1 THEN -- one alone is locked in this order anyway
+        PERFORM FROM account_state a WHERE a.account_id = ANY(i_account) ORDER BY a.account_id FOR UPDATE;
+        PERFORM FROM mailbox b JOIN unnest(i_account, i_mailbox) AS k(account_id, id) USING (account_id, id)
+            ORDER BY b.account_id, b.id FOR UPDATE OF b;
+        SELECT bool_or(b.id IS NULL) INTO some_missing
+            FROM unnest(i_account, i_mailbox) AS k(account_id, id) LEFT JOIN mailbox b USING (account_id, id);
+    END IF;
 
     FOR item IN
         SELECT i.*, m.*
-        FROM unnest(i_job, i_atomic, i_mail, i_account, i_mailbox, i_flags, i_keywords, i_internal_date) WITH ORDINALITY
-                AS i(job, atomic, mail, account, mailbox, flags, keywords, internal_date, n)
-            JOIN unnest(m_hash, m_size, m_header_size, m_sent_at, m_sent_on, m_has_attachment, m_base_subject,
-                m_preview, m_envelope, m_bodystructure, m_headers, m_parts, m_summary, m_from, m_to, m_cc, m_bcc,
+        FROM unnest(i_job, i_atomic, i_mail, i_account, i_mailbox, i_flags, i_keywords, i_internal_date, i_trace_id,
+                i_recipient) WITH ORDINALITY
+                AS i(job, atomic, mail, account, mailbox, flags, keywords, internal_date, trace_id, recipient, n)
+            JOIN unnest(m_hash, m_size, m_header_size, m_sent_at, m_sent_on, m_has_attachment, m_message_id,
+                m_base_subject, m_preview, m_envelope, m_bodystructure, m_headers, m_parts, m_summary, m_from, m_to, m_cc, m_bcc,
                 m_subject, m_body_at, m_text, m_keys_from, m_keys_to) WITH ORDINALITY
-                AS m(hash, size, header_size, sent_at, sent_on, has_attachment, base_subject, preview, envelope,
+                AS m(hash, size, header_size, sent_at, sent_on, has_attachment, message_id, base_subject, preview, envelope,
                 bodystructure, headers, parts, summary, from_text, to_text, cc_text, bcc_text, subject_text, body_at,
                 text, keys_from, keys_to, mail) USING (mail)
         ORDER BY i.n
@@ -52,7 +59,8 @@ BEGIN
         IF item.job <> job THEN
             job := item.job;
             job_refused := 0;
-            IF item.atomic THEN
+            announced := false;
+            IF item.atomic AND i_job[item.n + 1] = job THEN -- the only item of a job is refused by the UPDATE below
                 SELECT x.refused INTO job_refused FROM (
                     SELECT i.n, CASE
                         WHEN b.id IS NULL THEN 1
@@ -113,11 +121,24 @@ BEGIN
         VALUES (item.account, item.mailbox, o_uid, o_message, o_modseq, item.flags, string_to_array(item.keywords, ' '),
             coalesce(item.internal_date, now()), item.size);
 
-        used_hashes := used_hashes || item.hash;
-        IF accepted[cardinality(accepted)] IS DISTINCT FROM job THEN
-            accepted := accepted || job;
+        -- In this order they are traced: what the protocol has to say of a job, then what became of its items.
+        IF traced AND NOT announced THEN
+            announced := true;
+            INSERT INTO trace_event
+                (at, trace_id, step, account_id, outbound_id, sender, recipient, message_id, detail)
+                SELECT coalesce(e.at, now()), e.trace_id, e.step, e.account_id, e.outbound_id, e.sender, e.recipient,
+                    e.message_id, e.detail::jsonb
+                FROM unnest(e_job, e_at, e_trace_id, e_step, e_account, e_outbound, e_sender, e_recipient,
+                    e_message_id, e_detail)
+                    AS e(job, at, trace_id, step, account_id, outbound_id, sender, recipient, message_id, detail)
+                WHERE e.job = item.job;
         END IF;
-        s_job := s_job || job; s_n := s_n || item.n::int; s_uid := s_uid || o_uid; s_message := s_message || o_message;
+        IF item.trace_id IS NOT NULL THEN
+            INSERT INTO trace_event (trace_id, step, account_id, recipient, message_id, detail)
+            VALUES (item.trace_id, 'stored', item.account, item.recipient, item.message_id,
+                jsonb_build_object('mailbox', item.mailbox, 'uid', o_uid, 'email', o_message));
+        END IF;
+        used_hashes := used_hashes || item.hash;
         RETURN NEXT;
     END LOOP;
 
@@ -125,23 +146,5 @@ BEGIN
         SELECT b.hash, length(b.data), b.data FROM unnest(m_hash, m_data) AS b(hash, data)
         WHERE b.hash = ANY(used_hashes) ORDER BY b.hash
         ON CONFLICT (hash) DO UPDATE SET touched_at = now();
-
-    -- In this order they are traced: what the protocol has to say of a job, then what became of its items.
-    INSERT INTO trace_event (at, trace_id, step, account_id, outbound_id, sender, recipient, message_id, detail)
-        SELECT x.at, x.trace_id, x.step, x.account_id, x.outbound_id, x.sender, x.recipient, x.message_id, x.detail FROM (
-            SELECT e.job, 0 AS kind, e.n, coalesce(e.at, now()) AS at, e.trace_id, e.step, e.account_id,
-                e.outbound_id, e.sender, e.recipient, e.message_id, e.detail::jsonb AS detail
-            FROM unnest(e_job, e_at, e_trace_id, e_step, e_account, e_outbound, e_sender, e_recipient,
-                e_message_id, e_detail) WITH ORDINALITY
-                AS e(job, at, trace_id, step, account_id, outbound_id, sender, recipient, message_id, detail, n)
-            WHERE e.job = ANY(accepted)
-            UNION ALL
-            SELECT s.job, 1, s.n, now(), i_trace_id[s.n], 'stored', i_account[s.n], NULL::bigint, NULL,
-                i_recipient[s.n],
-                m_message_id[i_mail[s.n]],
-                jsonb_build_object('mailbox', i_mailbox[s.n], 'uid', s.uid, 'email', s.message)
-            FROM unnest(s_job, s_n, s_uid, s_message) AS s(job, n, uid, message)
-            WHERE i_trace_id[s.n] IS NOT NULL
-        ) x ORDER BY x.job, x.kind, x.n;
 END
 $append$;
