@@ -302,6 +302,30 @@ async def test_an_update_that_cannot_be_fails_alone(world: World, letters: list[
         assert found["notUpdated"][one]["type"] == kind, patch
 
 
+async def test_a_draft_in_several_mailboxes_is_in_all_of_them_or_leaves_no_trace(world: World) -> None:
+    alice = world.alice
+    boxes = await alice.mailboxes()
+    wish = {
+        "mailboxIds": {boxes["Drafts"]: True, boxes["Archive"]: True, boxes["INBOX"]: True},
+        "keywords": {"$draft": True, "mine": True},
+        "subject": "Here and there",
+        "bodyValues": {"t": {"value": "x" * 300}},
+        "textBody": [{"partId": "t", "type": "text/plain"}],
+    }
+    answer = await alice.call("Email/set", create={"d": wish})
+    made = await alice.email(answer["created"]["d"]["id"], properties=["mailboxIds", "keywords"])
+    assert (made["mailboxIds"], made["keywords"]) == (wish["mailboxIds"], wish["keywords"])
+    async with db.transaction() as tx:
+        used = (await quota.get(tx, alice.account)).bytes
+        await quota.set_limit(tx, alice.account, used + used // 3 + 10)  # room for one copy, not for three
+    answer = await alice.call("Email/set", create={"d": wish})
+    assert answer["notCreated"]["d"]["type"] == "overQuota"
+    assert answer["oldState"] == answer["newState"], "nobody ever saw a copy that was taken back"
+    async with db.read() as tx:
+        assert await tx.fetch("SELECT uid FROM expunged") == []
+    assert await recount(alice.account) == []
+
+
 async def test_one_copy_too_many_for_the_quota_does_not_stop_the_others(world: World, letters: list[str]) -> None:
     alice = world.alice
     one, two, three, _ = letters

@@ -15,7 +15,7 @@ from mailcore.jmap.context import MAIL, Context, Json, method
 from mailcore.jmap.errors import MethodError, SetError, invalid, of_object
 from mailcore.jmap.methods.common import Outcome, check_state, set_arguments
 from mailcore.store import changes, locks, mailboxes
-from mailcore.store.append import Appended, Incoming
+from mailcore.store.append import Appended, Incoming, append
 
 # More than this is encoded and parsed beside the event loop.
 INLINE_OCTETS = 200_000
@@ -49,27 +49,28 @@ async def known_mailboxes(tx: db.Tx, account_id: int) -> frozenset[int]:
 
 
 async def store(context: Context, wanted: Mapping[str, tuple[Place, bytes]], outcome: Outcome) -> None:
-    """Store new emails by creation id; all in one transaction of the process's batcher, each with its own success."""
-    items: list[Incoming] = []
-    for place, raw in wanted.values():
+    """Store new emails by creation id, each with its own success: all that go into one mailbox in one transaction of
+    the process's batcher, each that begins in several in one of its own."""
+    items: dict[str, Incoming] = {}
+    for creation_id, (place, raw) in wanted.items():
         derived = mime.parse(raw) if len(raw) <= INLINE_OCTETS else await asyncio.to_thread(mime.parse, raw)
         marks = place.marks
-        items.append(
-            Incoming(context.account_id, place.mailboxes[0], raw, derived, marks.flags, marks.words, place.received_at)
+        items[creation_id] = Incoming(
+            context.account_id, place.mailboxes[0], raw, derived, marks.flags, marks.words, place.received_at
         )
-    if not items:
-        return
-    results = await context.services.ingest.add(items)
-    context.wrote()
-    for (creation_id, (place, raw)), result in zip(wanted.items(), results, strict=True):
+    single = [creation_id for creation_id in items if len(wanted[creation_id][0].mailboxes) == 1]
+    results: dict[str, Appended | MailError] = {}
+    if single:
+        stored = await context.services.ingest.add([items[creation_id] for creation_id in single])
+        results.update(zip(single, stored, strict=True))
+    for creation_id in [each for each in items if each not in results]:
+        results[creation_id] = await _store_in_several(context, wanted[creation_id][0], items[creation_id])
+    if items:
+        context.wrote()
+    for creation_id, (_, raw) in wanted.items():
+        result = results[creation_id]
         if isinstance(result, MailError):
             outcome.not_created[creation_id] = of_object(result, "mailboxIds").body
-            continue
-        try:
-            await _copy_to_others(context, place, result)
-        except MailError as error:
-            await _take_back(context, result.message_id)
-            outcome.not_created[creation_id] = of_object(error, "mailboxIds").body
             continue
         email_id = ids.email(result.message_id)
         context.created[creation_id] = email_id
@@ -81,25 +82,21 @@ async def store(context: Context, wanted: Mapping[str, tuple[Place, bytes]], out
         }
 
 
-async def _copy_to_others(context: Context, place: Place, stored: Appended) -> None:
-    """An email that begins in several mailboxes."""
-    if len(place.mailboxes) == 1:
-        return
-    number = stored.message_id
-    async with db.transaction() as tx:
-        await locks.lock_account(tx, context.account_id)
-        present = await queries.presences(tx, context.account_id, [number])
-        if number in present:
+async def _store_in_several(context: Context, place: Place, item: Incoming) -> Appended | MailError:
+    """An email that begins in several mailboxes: in all of them, or nowhere."""
+    account_id = context.account_id
+    try:
+        async with db.transaction() as tx:
+            (result,) = await append(tx, [item])
+            if isinstance(result, MailError):
+                raise result
+            number = result.message_id
+            present = await queries.presences(tx, account_id, [number])
             change = placing.Change(mailboxes=frozenset(place.mailboxes))
-            await placing.apply(tx, context.account_id, {number: change}, present)
-
-
-async def _take_back(context: Context, number: int) -> None:
-    """Remove an email that could not be put where it should be."""
-    async with db.transaction() as tx:
-        await locks.lock_account(tx, context.account_id)
-        present = await queries.presences(tx, context.account_id, [number])
-        await placing.destroy(tx, context.account_id, present.values())
+            await placing.apply(tx, account_id, {number: change}, present)
+    except MailError as error:
+        return error
+    return result
 
 
 @method("Email/set", MAIL, "ifInState", "create", "update", "destroy")
