@@ -25,8 +25,11 @@ from mailcore.inbound.envelope import Recipient
 from mailcore.store import accounts
 from mailcore.store.accounts import Local, Resolution
 
-# RFC 5321 §4.5.1 and RFC 2142: these reach a human being in every domain, defined or not.
+# RFC 5321 §4.5.1 and RFC 2142: these reach a human being in every domain, whether they are defined or not. An address
+# of that name wins, then the catch-all; where there is none, or it leads nowhere, whoever looks after the domain.
 ALWAYS_REACHABLE = frozenset({"postmaster", "abuse"})
+
+NOWHERE = frozenset({Code.NO_SUCH_USER, Code.DISABLED, Code.LOOP})
 
 # 0.1 ms for one address, 0.3 ms for sixteen.
 DIRECT = sql("""
@@ -37,9 +40,17 @@ DIRECT = sql("""
         LEFT JOIN accounts_account u ON u.id = a.account_id
         LEFT JOIN account_state s ON s.account_id = a.account_id""")
 
-ADMINISTRATOR = sql("""
-    SELECT u.id, u.address FROM accounts_account u JOIN account_state s ON s.account_id = u.id
-    WHERE u.is_superuser AND u.is_active ORDER BY u.id LIMIT 1""")
+_REACHED = """accounts_account u JOIN account_state s ON s.account_id = u.id
+        JOIN accounts_domain d ON d.id = u.domain_id AND d.is_active WHERE u.is_active"""
+# Who looks after a domain: its administrator, the installation's, else whoever is there longest, in it or at all.
+CARETAKER = sql(f"""
+    (SELECT u.id, u.address FROM {_REACHED} AND u.id IN (
+        SELECT a.account_id FROM accounts_account_administers a JOIN accounts_domain o ON o.id = a.domain_id
+        WHERE o.name = %(domain)s::text) ORDER BY u.id LIMIT 1)
+    UNION ALL (SELECT u.id, u.address FROM {_REACHED} AND u.is_superuser ORDER BY u.id LIMIT 1)
+    UNION ALL (SELECT u.id, u.address FROM {_REACHED} AND d.name = %(domain)s::text ORDER BY u.id LIMIT 1)
+    UNION ALL (SELECT u.id, u.address FROM {_REACHED} ORDER BY u.id LIMIT 1)
+    LIMIT 1""")
 
 NO_ROOM = sql("""
     SELECT account_id FROM account_state
@@ -96,9 +107,9 @@ class Directory:
         return Recipient(address, found.accounts, found.remote, notify, orcpt)
 
     async def postmaster(self, *, notify: str | None = None, orcpt: str | None = None) -> Recipient:
-        """`<postmaster>` without a domain: the administrator. Raises NO_SUCH_USER when there is none."""
+        """`<postmaster>` without a domain: whoever looks after the installation. Raises UNAVAILABLE, for nobody yet."""
         async with db.read() as tx:
-            return Recipient("postmaster", (await _administrator(tx),), (), notify, orcpt)
+            return Recipient("postmaster", (await _caretaker(tx, ""),), (), notify, orcpt)
 
 
 def _relay_denied() -> MailError:
@@ -131,15 +142,15 @@ async def _follow(tx: Tx, parsed: Parsed, ours: str) -> Resolution:
     try:
         return await accounts.resolve(tx, ours)
     except MailError as error:
-        if error.code is not Code.NO_SUCH_USER or fold_local(parsed.local) not in ALWAYS_REACHABLE:
+        if error.code not in NOWHERE or fold_local(parsed.local) not in ALWAYS_REACHABLE:
             raise
-    return Resolution((await _administrator(tx),))
+    return Resolution((await _caretaker(tx, ours.rpartition("@")[2]),))
 
 
-async def _administrator(tx: Tx) -> Local:
-    row = await tx.one(ADMINISTRATOR)
+async def _caretaker(tx: Tx, domain: str) -> Local:
+    row = await tx.one(CARETAKER, {"domain": domain})
     if row is None:
-        raise MailError(Code.NO_SUCH_USER, "No administrator yet")
+        raise MailError(Code.UNAVAILABLE, "Nobody has a mailbox here yet, try again later")
     return Local(row[0], row[1])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from django.db import connection
 from accounts import people
 from accounts.models import Account, Domain
 from mailcore import provision
-from tests.smtp.world import BOB, Village, body_of, running
+from tests.smtp.world import BOB, CHARLIE, Village, body_of, running
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
 
@@ -104,6 +105,46 @@ async def test_postmaster_goes_to_the_administrator(village: Village, tmp_path: 
         for address in ("postmaster", "postmaster@example.net", "abuse@example.org"):
             await client.deliver(MESSAGE, to=address)
         assert len(await world.mail(village.ann)) == 3
+
+
+async def test_postmaster_of_a_domain_is_reached_whatever_became_of_it(village: Village, tmp_path: Path) -> None:
+    def change(what: Callable[[], object]) -> None:
+        what()
+        connection.close()
+
+    def demote() -> None:
+        Account.objects.update(is_superuser=False)
+
+    async with running(tmp_path) as world, world.client() as client:
+        mailboxes = {"ann": village.ann, "bob": village.bob, "charlie": village.charlie}
+
+        async def reached(address: str) -> set[str]:
+            before = {name: len(await world.mail(number)) for name, number in mailboxes.items()}
+            assert (await client.deliver(MESSAGE, to=address)).startswith("250")
+            return {name for name, number in mailboxes.items() if len(await world.mail(number)) > before[name]}
+
+        # The domain's own administrator comes before the installation's.
+        await asyncio.to_thread(
+            change, lambda: people.get_account(BOB).administers.add(people.get_domain("example.net"))
+        )
+        assert await reached("postmaster@example.net") == {"bob"}
+        assert await reached("postmaster@example.org") == {"ann"}
+        # An address of that name wins, and when it leads nowhere it does not bounce.
+        await asyncio.to_thread(change, lambda: people.add_alias("postmaster@example.org", ["charlie@example.net"]))
+        assert await reached("postmaster@example.org") == {"charlie"}
+        await asyncio.to_thread(change, lambda: people.disable_account(people.get_account(CHARLIE)))
+        assert await reached("postmaster@example.org") == {"ann"}
+        # Without any administrator: the first account of the domain, then the first there is.
+        await asyncio.to_thread(change, demote)
+        await asyncio.to_thread(change, lambda: people.get_account(BOB).administers.clear())
+        assert await reached("abuse@example.org") == {"ann"}
+        assert await reached("Postmaster@example.net") == {"ann"}
+        assert await reached("postmaster") == {"ann"}
+        # Nobody at all: later, never 550.
+        await asyncio.to_thread(change, lambda: Account.objects.update(is_active=False))
+        await client.expect("MAIL FROM:<far@elsewhere.example>", "250")
+        await client.expect("RCPT TO:<postmaster@example.org>", "451 4.3.0 Nobody has a mailbox here yet")
+        await client.expect("RCPT TO:<postmaster>", "451 4.3.0")
 
 
 async def test_several_recipients_share_one_copy_without_naming_them(village: Village, tmp_path: Path) -> None:
