@@ -9,15 +9,21 @@ and the verb joins `transaction.atomic()` and its rollback. What a transaction c
 
 from __future__ import annotations
 
+import itertools
+import re
 import select
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import cache
 from typing import Any, Protocol, TypeVar, cast
+from weakref import WeakKeyDictionary
 
 import psycopg
 from django.conf import settings
 from django.db import connection as django_connection
 from django.db import transaction as django_atomic
+from psycopg import generators, pq
+from psycopg.adapt import Transformer
 from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
@@ -57,11 +63,33 @@ class Tx(Protocol):
     async def one(self, query: str, params: Params = ()) -> Row | None:
         """Run a query; return its first row."""
 
+    async def call(self, query: str, values: Sequence[arrays.Array]) -> list[Row]:
+        """`fetch` for a hot statement whose parameters are arrays ready to send."""
+
     async def batch(self, *statements: tuple[str, Params]) -> list[list[Row]]:
         """Run statements in one round trip where the driver can; return the rows of each."""
 
     def changed(self, change: Change) -> None:
         """Remember a change; it is published when, and only when, the transaction has committed."""
+
+
+# What `AsyncTx.call` has prepared on each connection.
+_named: WeakKeyDictionary[psycopg.AsyncConnection[Row], set[bytes]] = WeakKeyDictionary()
+
+
+@cache
+def _prepared(query: str) -> tuple[bytes, bytes]:
+    """The name of a statement of `call`, and its text with libpq's own placeholders."""
+    count = itertools.count(1)
+    numbered = re.sub("%[sb]", lambda _: f"${next(count)}", query)
+    return b"mailstead_%x" % (hash(query) & 0xFFFFFFFF), numbered.encode()
+
+
+def _succeeded(results: list[pq.abc.PGresult]) -> list[pq.abc.PGresult]:
+    for result in results:
+        if result.status not in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
+            raise psycopg.errors.error_from_result(result)
+    return results
 
 
 class AsyncTx:
@@ -100,6 +128,25 @@ class AsyncTx:
             self._begin = False
             await self._connection.execute("BEGIN")
 
+    async def call(self, query: str, values: Sequence[arrays.Array]) -> list[Row]:
+        if self._begin:
+            return await self.fetch(query, values)
+        # Past the cursor: nothing is to be adapted, and what a cursor does for one statement costs 0.1 ms.
+        connection, pgconn = self._connection, self._connection.pgconn
+        name, numbered = _prepared(query)
+        known = _named.setdefault(connection, set())
+        if name not in known:
+            pgconn.send_prepare(name, numbered)
+            _succeeded(await connection.wait(generators.execute(pgconn)))
+            known.add(name)
+        pgconn.send_query_prepared(
+            name, [value.data for value in values], [pq.Format.BINARY] * len(values), pq.Format.BINARY
+        )
+        (result,) = _succeeded(await connection.wait(generators.execute(pgconn)))
+        loader = Transformer(connection)
+        loader.set_pgresult(result)
+        return loader.load_rows(0, result.ntuples, tuple)
+
     async def batch(self, *statements: tuple[str, Params]) -> list[list[Row]]:
         cursors = []
         async with self._connection.pipeline():
@@ -136,6 +183,9 @@ class DjangoTx:
 
     async def one(self, query: str, params: Params = ()) -> Row | None:
         return self._cursor.execute(query, params).fetchone()
+
+    async def call(self, query: str, values: Sequence[arrays.Array]) -> list[Row]:
+        return await self.fetch(query, values)
 
     async def batch(self, *statements: tuple[str, Params]) -> list[list[Row]]:
         results = []

@@ -160,7 +160,7 @@ async def append_jobs(tx: Tx, jobs: Sequence[Job]) -> list[Results]:
                 rows.add(number, job)
             except MailError as refusal:
                 refused[number] = refusal
-    stored = iter(await tx.fetch(APPEND, rows.parameters()) if rows.items else ())
+    stored = iter(await tx.call(APPEND, rows.parameters()) if rows.items else ())
     results: list[Results] = []
     outgoing: list[queue.Outgoing] = []
     for number, job in enumerate(jobs):
