@@ -12,13 +12,17 @@ from mailcore.store.flags import FlagRow
 
 @dataclass(frozen=True, slots=True)
 class MailboxChanges:
-    """A mailbox at `modseq` and how it got there: new and changed messages, and UIDs that left; all ascending."""
+    """A mailbox at `modseq` and how it got there: new and changed messages, and UIDs that left; all ascending.
+
+    What left up to modseq `floor` is forgotten: `vanished` is all of it only for who asked from there or later.
+    """
 
     modseq: int
     uidnext: int
     messages: int
     changed: list[FlagRow]
     vanished: list[int]
+    floor: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +68,15 @@ _CHANGED = """
 MAILBOX = sql(f"""{_CHANGED.format(which="id = %(mailbox)s::bigint")}
     SELECT 0, highest_modseq, uidnext, messages::int, NULL::text[] FROM box
     UNION ALL
+    SELECT 3, gone_floor, 0, 0, NULL FROM account_state WHERE account_id = %(account)s::bigint
+    UNION ALL
     SELECT 1, uid, modseq, flags, keywords FROM changed
     UNION ALL
     SELECT 2, uid, modseq, 0, NULL FROM expunged
     WHERE account_id = %(account)s::bigint AND mailbox_id = %(mailbox)s::bigint AND modseq > %(since)s::bigint""")
 
 STATE = sql("SELECT modseq FROM account_state WHERE account_id = %s::bigint")
+FLOOR = sql("SELECT modseq, gone_floor FROM account_state WHERE account_id = %s::bigint")
 STATES = sql("SELECT account_id, modseq FROM account_state WHERE account_id = ANY(%s::bigint[])")
 
 EMAILS = sql(f"""{_CHANGED.format(which="highest_modseq > %(since)s::bigint")},
@@ -112,6 +119,7 @@ async def mailbox(tx: Tx, account_id: int, mailbox_id: int, since: int) -> Mailb
     numbers: tuple[int, int, int] | None = None
     changed: list[FlagRow] = []
     vanished: list[int] = []
+    floor = 0
     for kind, first, second, third, keywords in await tx.fetch(
         MAILBOX, {"account": account_id, "mailbox": mailbox_id, "since": since}
     ):
@@ -119,21 +127,30 @@ async def mailbox(tx: Tx, account_id: int, mailbox_id: int, since: int) -> Mailb
             changed.append((first, second, third, tuple(keywords or ())))
         elif kind == 2:
             vanished.append(first)
+        elif kind == 3:
+            floor = first
         else:
             numbers = (first, second, third)
     if numbers is None:
         raise MailError(Code.NOT_FOUND, "the mailbox is gone")
     changed.sort()
     vanished.sort()
-    return MailboxChanges(*numbers, changed, vanished)
+    return MailboxChanges(*numbers, changed, vanished, floor)
 
 
 async def emails(tx: Tx, account_id: int, since: int, limit: int) -> Changes:
-    """JMAP Email/changes (RFC 8621 §4.3): at most `limit` ids. Raises NOT_FOUND, BAD_VALUE for a state from the
-    future."""
-    current = await state(tx, account_id)
+    """JMAP Email/changes (RFC 8621 §4.3): at most `limit` ids.
+
+    Raises NOT_FOUND, and BAD_VALUE for a state from the future or from before what is remembered of departures.
+    """
+    row = await tx.one(FLOOR, (account_id,))
+    if row is None:
+        raise MailError(Code.NOT_FOUND, "no such account", f"account_state {account_id}")
+    current, floor = row
     if since > current:
         raise MailError(Code.BAD_VALUE, "that state is not known here")
+    if since < floor:
+        raise MailError(Code.BAD_VALUE, "that state is too long ago: what left since then is not remembered")
     rows = await tx.fetch(EMAILS, {"account": account_id, "since": since, "limit": limit + 1})
     more = len(rows) > limit
     if more:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from mailcore.db import Tx, sql
+from mailcore.db import Row, Tx, sql
 from mailcore.store import locks
 
 PIECE = 1000
@@ -54,10 +54,15 @@ REMOVE_MESSAGES = sql("""
 
 REMOVE_TEXTS = sql("DELETE FROM message_text WHERE account_id = %s::bigint AND docno = ANY(%s::bigint[])")
 
-TOMBSTONES = sql("""
-    DELETE FROM expunged WHERE (account_id, modseq, mailbox_id, uid) IN (
-        SELECT account_id, modseq, mailbox_id, uid FROM expunged
-        WHERE expunged_at < now() - make_interval(days => %(days)s::int) LIMIT %(limit)s::int)""")
+OLD_TOMBSTONES = sql("""
+    SELECT account_id, modseq FROM expunged
+    WHERE expunged_at < now() - make_interval(days => %(days)s::int) LIMIT %(limit)s::int""")
+
+FORGET_TOMBSTONES = sql("""
+    WITH gone AS (
+        DELETE FROM expunged WHERE account_id = %(account)s::bigint AND modseq <= %(floor)s::bigint RETURNING modseq)
+    UPDATE account_state SET gone_floor = greatest(gone_floor, %(floor)s::bigint)
+    WHERE account_id = %(account)s::bigint RETURNING (SELECT count(*) FROM gone)""")
 
 OLD_FLAG_CHANGES = sql("""
     SELECT account_id, modseq FROM flag_change
@@ -128,19 +133,24 @@ async def expunged(tx: Tx, days: int = KEEP_EXPUNGED, limit: int = PIECE) -> int
 
 
 async def tombstones(tx: Tx, days: int = KEEP_TOMBSTONES, limit: int = PIECE) -> int:
-    """Forget what left mailboxes more than `days` ago."""
-    return await tx.execute(TOMBSTONES, {"days": days, "limit": limit})
+    """Forget what left mailboxes more than `days` ago, and remember up to where: who asks from before starts anew."""
+    return await _forget(tx, FORGET_TOMBSTONES, await tx.fetch(OLD_TOMBSTONES, {"days": days, "limit": limit}))
 
 
 async def flag_changes(tx: Tx, days: int = KEEP_FLAG_CHANGES, limit: int = PIECE) -> int:
     """Forget where flags changed more than `days` ago, and remember up to where it is forgotten."""
+    return await _forget(tx, FORGET_FLAG_CHANGES, await tx.fetch(OLD_FLAG_CHANGES, {"days": days, "limit": limit}))
+
+
+async def _forget(tx: Tx, statement: str, old: Sequence[Row]) -> int:
+    """Forget up to the highest of these (account, modseq) in each account; returns how many rows went."""
     floors: dict[int, int] = {}
-    for account_id, modseq in await tx.fetch(OLD_FLAG_CHANGES, {"days": days, "limit": limit}):
+    for account_id, modseq in old:
         floors[account_id] = max(modseq, floors.get(account_id, 0))
     count = 0
     for account_id in sorted(floors):
         await tx.one(locks.LOCK_ACCOUNT, (account_id,))
-        row = await tx.one(FORGET_FLAG_CHANGES, {"account": account_id, "floor": floors[account_id]})
+        row = await tx.one(statement, {"account": account_id, "floor": floors[account_id]})
         count += row[0] if row else 0
     return count
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from mailcore.store import flags
-from tests.jmap.world import Client, World
+from mailcore import db
+from mailcore.store import flags, housekeeping
+from tests.jmap.world import SIMPLE, Client, World
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -185,6 +186,27 @@ async def test_threads_hold_their_emails_oldest_first(world: World, letters: dic
     found = await alice.call("Thread/get", ids=[thread, "T99", thread])
     assert found["list"] == [{"id": thread, "emailIds": [letters["plan"], letters["reply"]]}]
     assert found["notFound"] == ["T99"]
+
+
+async def test_a_state_from_before_what_is_remembered_cannot_be_told_from(world: World) -> None:
+    alice = world.alice
+    number = await world.deliver(alice.account, SIMPLE.format(subject="away"))
+    old = (await alice.call("Email/get", ids=[]))["state"]
+    await alice.call("Email/set", destroy=[number])
+    new = (await alice.call("Email/get", ids=[]))["state"]
+    assert (await alice.call("Email/changes", sinceState=old))["destroyed"] == [number]
+    assert len((await alice.call("Thread/changes", sinceState=old))["destroyed"]) == 1
+    async with db.transaction() as tx:  # a month later
+        await tx.execute("UPDATE expunged SET expunged_at = now() - interval '31 days'")
+        assert await housekeeping.expunged(tx) == 1
+    assert (await alice.call("Email/changes", sinceState=old))["destroyed"] == [number]
+    assert await alice.error("Thread/changes", sinceState=old) == "cannotCalculateChanges"
+    async with db.transaction() as tx:  # a year later
+        await tx.execute("UPDATE expunged SET expunged_at = now() - interval '401 days'")
+        assert await housekeeping.tombstones(tx) == 1
+    for name in ("Email/changes", "Thread/changes"):
+        assert await alice.error(name, sinceState=old) == "cannotCalculateChanges"
+        assert (await alice.call(name, sinceState=new))["destroyed"] == []
 
 
 async def test_changes_of_emails_and_threads(world: World, letters: dict[str, str]) -> None:

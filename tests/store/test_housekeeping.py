@@ -11,7 +11,8 @@ from django.db import connection
 from accounts import people
 from accounts.models import Account
 from mailcore import db, mime, provision
-from mailcore.store import expunge, fetch, housekeeping, queue, trace
+from mailcore.errors import Code, MailError
+from mailcore.store import changes, expunge, fetch, housekeeping, queue, trace
 from mailcore.store.append import Incoming, append
 from mailcore.store.queue import Outgoing, Recipient, Result
 
@@ -63,6 +64,24 @@ def test_expunged_mail_can_be_had_for_a_month_and_is_then_gone_for_good(ann: int
     assert run(housekeeping.tombstones) == 0
     execute("UPDATE expunged SET expunged_at = now() - interval '401 days'")
     assert run(housekeeping.tombstones) == 1
+
+
+def test_whoever_asks_from_before_what_is_remembered_is_told_so(ann: int) -> None:
+    first, second = store(ann), store(ann)
+    known = run(changes.state, ann)
+    run(expunge.expunge, ann, 1, [first], False)
+    gone = run(changes.state, ann)
+    run(expunge.expunge, ann, 1, [second], False)
+    execute("UPDATE expunged SET expunged_at = now() - interval '401 days' WHERE uid = %s", first)
+    assert run(changes.emails, ann, known, 10).destroyed == [1, 2]
+    assert run(changes.mailbox, ann, 1, known).floor <= known
+    assert run(housekeeping.tombstones) == 1
+    with pytest.raises(MailError) as error:
+        run(changes.emails, ann, known, 10)
+    assert error.value.code is Code.BAD_VALUE
+    assert run(changes.emails, ann, gone, 10).destroyed == [2]
+    found = run(changes.mailbox, ann, 1, known)
+    assert (found.floor, found.vanished) == (gone, [second])
 
 
 def test_mail_that_is_still_somewhere_stays(ann: int) -> None:

@@ -129,7 +129,10 @@ async def _changed(session: Session, args: FetchArgs, slices: Iterable[slice]) -
         since = await changes.mailbox(tx, session.account_id, view.mailbox_id, cast(int, args.changedsince))
     if args.vanished:
         asked = args.numbers.resolve(view.uidnext - 1)
-        gone = NumSet.of(uid for uid in since.vanished if uid in asked and not view.seq(uid))
+        if cast(int, args.changedsince) < since.floor:  # too long ago to know: whatever is not here
+            gone = asked.subtract(NumSet.of(view.uids))
+        else:
+            gone = NumSet.of(uid for uid in since.vanished if uid in asked and not view.seq(uid))
         if gone:
             session.send(response.vanished_line(gone, earlier=True))
     wanted = set(view.pick(slices)).intersection(row[0] for row in since.changed)

@@ -182,11 +182,16 @@ def _describe(session: Session, mailbox: Mailbox, known: Known) -> None:
 def _resynchronise(session: Session, params: QresyncParams, found: changes.MailboxChanges) -> None:
     """What the client missed since it was here last (RFC 7162 §3.2.5): VANISHED (EARLIER), then FETCH."""
     view = session.view
-    vanished = NumSet.of(found.vanished)
-    if params.known_uids is not None:
-        vanished = vanished.intersect(params.known_uids.resolve(view.uidnext - 1))
+    known = None if params.known_uids is None else params.known_uids.resolve(view.uidnext - 1)
+    if params.modseq < found.floor:
+        # Too long ago to know what left since: whatever is not here (RFC 7162 §3.2.5.1).
+        every = known if known is not None else NumSet.from_ranges([(1, view.uidnext - 1)] if view.uidnext > 1 else [])
+        vanished = every.subtract(NumSet.of(view.uids))
+    else:
+        vanished = NumSet.of(found.vanished)
+        if known is not None:
+            vanished = vanished.intersect(known)
     if vanished:
         session.send(response.vanished_line(vanished, earlier=True))
-    known = None if params.known_uids is None else params.known_uids.resolve(view.uidnext - 1)
     rows = [(seq, row) for row in found.changed if (seq := view.seq(row[0])) and (known is None or row[0] in known)]
     session.send(render.flag_lines(rows, view, uid=True, modseq=True))

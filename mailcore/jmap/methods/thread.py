@@ -45,6 +45,9 @@ async def thread_changes(context: Context, args: Json) -> Json:
             raise cannot_calculate(error) from None
         touched = [*found.created, *found.updated, *found.destroyed]
         rows = await fetch.messages(tx, context.account_id, touched, ("thread_id",))
+        if len(rows) < len(touched):
+            # Removed for good, and with it the knowledge which thread it was in.
+            raise MethodError("cannotCalculateChanges", "that state is too long ago")
         thread_ids = sorted({row[0] for row in rows})
         alive = await queries.threads(tx, context.account_id, thread_ids)
         first = await fetch.messages(tx, context.account_id, [min(m) for m in alive.values()], ("id", "created_modseq"))
