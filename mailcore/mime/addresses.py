@@ -193,8 +193,22 @@ _SIMPLE = re.compile(
 )
 
 
+_SHORT = 200  # octets of a field that is remembered: the same people write to the same people
+
+
 def address_list(value: bytes, limit: int) -> AddressList:
     """At most `limit` addresses of a raw field value, for ENVELOPE and for people."""
+    if len(value) <= _SHORT < limit:
+        return _short_list(value)
+    return _address_list(value, limit)
+
+
+@lru_cache(maxsize=4096)
+def _short_list(value: bytes) -> AddressList:
+    return _address_list(value, _SHORT)
+
+
+def _address_list(value: bytes, limit: int) -> AddressList:
     imap: list[bytes] = []
     persons: list[Addr] = []
     pos = 0

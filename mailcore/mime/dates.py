@@ -17,6 +17,10 @@ _ZONES = {
 
 _TIME = rb"(\d{1,2})\s*[:.]\s*(\d{1,2})(?:\s*[:.]\s*(\d{1,2})(?:\.\d{1,9})?)?"
 _ZONE = rb"\s*([+-]\d{2}:?\d{2}|[A-Za-z]{1,5}(?![A-Za-z]))?(?:\s*([+-]\d{4}))?"
+# As nearly everybody writes it: Mon, 03 Feb 2025 07:30:00 +0100 (CET)
+_USUAL = re.compile(
+    rb" ?(?:[A-Z][a-z]{2}, )?(\d{1,2}) ([A-Z][a-z]{2}) (\d{4}) (\d\d):(\d\d):(\d\d) ([+-]\d{4}|GMT|UTC)(?=\s*(?:\Z|\())"
+)
 _RFC5322 = re.compile(
     rb"\s*(?:[A-Za-z]{2,9}\s*[,.]?\s*)?(\d{1,2})[\s-]\s*([A-Za-z]{3})[a-z]{0,6}[.,]?[\s-]\s*(\d{2,4})[\s,]\s*"
     + _TIME
@@ -35,6 +39,9 @@ def parse_date(value: bytes) -> datetime | None:
     A missing or unknown zone (also military ones, RFC 5322 §4.3) counts as UTC. Never raises.
     """
     value = value[:256]
+    if match := _USUAL.match(value):
+        day, month, year, hour, minute, second, where = match.groups()
+        return _moment(year, _MONTHS.get(month.lower(), 0), day, hour, minute, second, (where, None))
     if match := _RFC5322.match(value):
         day, month, year, hour, minute, second, *zone = match.groups()
         return _moment(year, _MONTHS.get(month.lower(), 0), day, hour, minute, second, zone)
@@ -58,9 +65,8 @@ def _moment(
         y += 2000 if len(year) == 2 and y < 50 else 1900
     if not 1900 <= y <= 9998:  # leaves room to convert to any zone
         return None
-    offset = _offset(zone[0] or b"", zone[1])
     try:
-        return datetime(y, month, int(day), int(hour), int(minute), min(int(second or 0), 59), 0, _zone(offset))
+        return datetime(y, month, int(day), int(hour), int(minute), min(int(second or 0), 59), 0, _zone(*zone))
     except ValueError:
         return None
 
@@ -79,5 +85,5 @@ def _offset(zone: bytes, numeric: bytes | None) -> int:
 
 
 @lru_cache(maxsize=256)
-def _zone(minutes: int) -> timezone:
-    return timezone(timedelta(minutes=minutes))
+def _zone(zone: bytes | None, numeric: bytes | None) -> timezone:
+    return timezone(timedelta(minutes=_offset(zone or b"", numeric)))

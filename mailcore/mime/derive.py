@@ -8,11 +8,11 @@ from mailcore.mime.headers import CACHED_FIELDS
 from mailcore.mime.limits import MAX_HEADER_SCAN
 from mailcore.mime.mimeheader import FIELDS as MIME_FIELDS
 from mailcore.mime.mimeheader import mime_of
-from mailcore.mime.parts import body_parts, has_attachment, pack_parts, row_of
+from mailcore.mime.parts import outline, pack_parts
 from mailcore.mime.scanner import scan
 from mailcore.mime.structure import bodystructure
 from mailcore.mime.text import decode_texts, preview, search_text
-from mailcore.mime.types import Derived, Part
+from mailcore.mime.types import Derived
 
 
 def parse(raw: bytes) -> Derived:
@@ -37,18 +37,16 @@ def parse(raw: bytes) -> Derived:
 
     nodes = scan(raw, header_size, mime_of(mime_fields, False))
     texts = decode_texts(raw, nodes)
-    rows = [row_of(node) for node in nodes]
-    parts = [Part(*row) for row in rows]  # type: ignore[arg-type]  # a row is in the order of Part
-    text_body, html_body, attachments = body_parts(parts)
+    text_body, html_body, attached = outline(nodes)
     imap_envelope, summary, _ = envelope(fields)
     return Derived(
         size,
         header_size,
         imap_envelope,
         bodystructure(raw, nodes),
-        pack_parts(rows),
+        pack_parts(nodes),
         cached,
-        has_attachment(parts, attachments, text_body + html_body),
+        attached,
         summary,
         search_text(raw, nodes, texts, found),
         preview(nodes, texts, text_body, html_body),

@@ -73,7 +73,10 @@ def envelope(fields: Fields, budget: int = MAX_ADDRESSES) -> tuple[bytes, Summar
 def _last(fields: Fields, name: bytes) -> bytes | None:
     """A field that should occur once; of several the last counts, as in RFC 8621 §4.1.3."""
     values = fields.get(name)
-    return unfold(values[-1][:MAX_VALUE]) if values else None
+    if not values:
+        return None
+    value = values[-1][:MAX_VALUE].strip()
+    return unfold(value) if b"\n" in value or b"\r" in value else value
 
 
 def _addresses(values: list[bytes], budget: int) -> AddressList:
@@ -88,6 +91,7 @@ def _addresses(values: list[bytes], budget: int) -> AddressList:
 
 
 _ANGLED = re.compile(rb"<([^<>]{1,1000})>")
+_ONE_ID = re.compile(rb"\s*+<([!-;=?-~]{1,1000})>\s*+")
 _BARE_ID = re.compile(rb"(?<![^\s<>,;()\"])[^\s<>,;()\"@]++@[^\s<>,;()\"]++")
 
 
@@ -96,6 +100,8 @@ def message_ids(value: bytes) -> tuple[str, ...]:
 
     A value without any <...> is searched for words with an @, which some mailers write.
     """
+    if (one := _ONE_ID.fullmatch(value)) is not None:
+        return (one.group(1).decode("ascii"),)
     found = _ANGLED.findall(b"".join(value.split())) or _BARE_ID.findall(value[:MAX_VALUE])
     if len(found) > MAX_MESSAGE_IDS:
         del found[:-MAX_MESSAGE_IDS]

@@ -11,6 +11,8 @@ from mailcore.mime.charset import clean
 # Changes whenever `fold` gives another result for some text; folded text of another version must be made anew.
 FOLD_VERSION = 1
 
+SPACES = re.compile(rb"  +")  # to be replaced by one
+LONE_CR = re.compile(rb"\r(?!\n)")
 _MAX_MARKS = 30  # combining marks in a row; the Stream-Safe Text Format of UAX #15 draws the same line
 
 
@@ -27,10 +29,11 @@ def fold(text: str) -> str:
     else:
         if b"\xdf" in octets:
             octets = octets.replace(b"\xdf", b"ss")
-        octets = octets.translate(_LATIN1)
+        # Of CRLF the CR is dropped in passing.
+        octets = octets.translate(_LATIN1, b"" if LONE_CR.search(octets) else b"\r")
         if b"\0" not in octets:
-            while b"  " in octets:
-                octets = octets.replace(b"  ", b" ")
+            if b"  " in octets:
+                octets = SPACES.sub(b" ", octets)
             return octets.strip(b" ").decode("latin-1")
     text = _normal(text).casefold()
     if "\0" in text:

@@ -39,26 +39,17 @@ def fields(block: bytes) -> list[Field]:
     return _FIELD.findall(block)
 
 
-_USUAL_HEADER = 8 << 10  # octets: within them both kinds of line ends are looked for before the whole body is searched
+_BLANK_LINE = re.compile(rb"\n\r?\n")
 
 
 def header_end(raw: bytes, start: int, end: int) -> int:
     """Offset after the blank line that ends the header at `start`; `end` when there is no blank line before it."""
-    if raw.startswith(b"\r\n", start, end):
-        return start + 2
-    if raw.startswith(b"\n", start, end):
-        return start + 1
-    near = min(end, start + _USUAL_HEADER)
-    while True:
-        crlf = raw.find(b"\n\r\n", start, near)
-        lf = raw.find(b"\n\n", start, near if crlf < 0 else crlf + 1)
-        if lf >= 0:
-            return lf + 2
-        if crlf >= 0:
-            return crlf + 3
-        if near == end:
-            return end
-        near = end
+    if start and raw[start - 1] == 10:
+        start -= 1  # what is before the header ends a line, so that the header may be a blank line alone
+    elif raw.startswith((b"\r\n", b"\n"), start, end):
+        return start + (2 if raw[start] == 13 else 1)
+    blank = _BLANK_LINE.search(raw, start, end)
+    return blank.end() if blank else end
 
 
 def unfold(value: bytes) -> bytes:

@@ -29,12 +29,38 @@ _ENTITY = re.compile(r"&(?:#([0-9]{1,7})|#[xX]([0-9a-fA-F]{1,6})|([A-Za-z][A-Za-
 _QUOTE = re.compile(r"<blockquote\b|<div\b[^<>]{0,200}\bclass=[\"']?(?:gmail_quote|moz-cite-prefix|yahoo_quoted)", re.I)
 
 
+# A tag, comment or dropped element; nearly all are told by the first alternative. Runs of them are looked up whole.
+_MARKUP = (
+    r"""<(?:/?[a-z](?<!<[st])[^<>"']*+>"""
+    rf"|(?=[!st]){_DROPPED.pattern[1:]}"
+    rf"|[a-z/!?](?:{_ATTRIBUTES}>|[^<>]*+>?))"
+)
+_RUN = re.compile(rf"({_MARKUP}(?:\s*+{_MARKUP}){{0,20}}\s*+)", re.I)
+
+
+class _Runs(dict[str, str]):
+    """What a run of markup leaves in the text, "" or a space: the same ones come again and again."""
+
+    def __missing__(self, run: str) -> str:
+        rest = _TAG.sub(" ", _INLINE.sub("", _DROPPED.sub(" ", run)))
+        found = "" if not rest else " " if rest.isspace() else rest
+        if len(run) <= 128:
+            if len(self) >= 2048:
+                self.clear()
+            self[run] = found
+        return found
+
+
+_left_by = _Runs().__getitem__
+
+
 def text_of_html(html: str) -> str:
-    """The readable text of an HTML document or fragment, white space as it comes. Never raises."""
+    """The readable text of an HTML document or fragment; where markup stood, white space is not as it was. Never
+    raises."""
     if "<" in html:
-        html = _DROPPED.sub(" ", html)
-        html = _INLINE.sub("", html)
-        html = _TAG.sub(" ", html)
+        pieces = _RUN.split(html)
+        pieces[1::2] = map(_left_by, pieces[1::2])
+        html = "".join(pieces)
     if "&" in html:
         html = _ENTITY.sub(_entity, html)
     return html

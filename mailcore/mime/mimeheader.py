@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from json.encoder import encode_basestring as _json
 
 from mailcore.mime import headers, params
 from mailcore.mime.headers import decode_header, unfold
@@ -22,12 +23,26 @@ FIELDS = frozenset(
 )
 
 
+# What decides where a person sees the part: type, subtype, disposition ("" for those that make no difference), and
+# whether it has a filename and a Content-ID.
+Shape = tuple[str, str, str, bool, bool]
+
+_TYPES = frozenset(("multipart", "text", "image", "audio", "video"))
+_DISPOSITIONS = frozenset(("attachment", "inline"))
+# Signatures and wrappers, and multiparts whose members are machinery or other forms of the same text.
+WRAPPERS = frozenset(
+    ("pgp-signature", "pkcs7-signature", "x-pkcs7-signature", "pkcs7-mime", "x-pkcs7-mime", "pgp-encrypted", "pgp-keys")
+)
+NO_ATTACHMENTS_IN = frozenset(("alternative", "report", "encrypted", "digest"))
+_SUBTYPES = WRAPPERS | NO_ATTACHMENTS_IN | {"plain", "html", "related"}
+
+
 class Mime:
     """A MIME header, parsed. Never changed after it was made: headers that repeat share one."""
 
     __slots__ = (
         "boundary", "charset", "cid", "disposition", "encoding", "extension", "filename", "flow", "has_fields", "head",
-        "language", "location", "multi_head", "optional", "subtype", "type",
+        "language", "location", "multi_head", "packed", "packed_optional", "shape", "subtype", "type",
     )  # fmt: skip
 
     type: str
@@ -42,7 +57,11 @@ class Mime:
     language: str | None
     flow: str | None
     has_fields: bool  # any field at all was found
-    optional: list[str | None]  # the fields of Part from charset on, what is empty at the end left out
+    packed: str  # type, subtype and encoding as JSON, without brackets
+    packed_optional: (
+        str  # the fields of Part from charset on, each with a comma before it; what is empty at the end left out
+    )
+    shape: Shape
     head: bytes  # BODYSTRUCTURE of a leaf up to its encoding: '"text" "plain" (...) NIL NIL "7bit"'
     extension: bytes  # of a leaf: md5 dsp lang loc
     multi_head: bytes  # of a multipart: subtype and extension data, '"mixed" (...) NIL NIL NIL'
@@ -67,9 +86,14 @@ _repeated = lru_cache(maxsize=1024)(_parse_block)
 
 def mime_of(found: Mapping[bytes, bytes], in_digest: bool) -> Mime:
     """The MIME header given as lower-case field name -> raw value."""
+    content_type = found.get(b"content-type")
+    if content_type is not None and (len(found) == 1 or (len(found) == 2 and b"content-transfer-encoding" in found)):
+        simple = _SIMPLE_MULTIPART.match(content_type)
+        if simple is not None:
+            encoding = _encoding(found.get(b"content-transfer-encoding")) or "7bit"
+            return _multipart(simple.group(1).lower(), simple.group(2) or simple.group(3), encoding)
     mime = Mime()
     mime.has_fields = bool(found)
-    content_type = found.get(b"content-type")
     type_params: list[tuple[bytes, bytes]] = []
     match = None
     if content_type is not None:
@@ -103,11 +127,18 @@ def mime_of(found: Mapping[bytes, bytes], in_digest: bool) -> Mime:
     languages = _LANGUAGE.findall(params.without_comments(found.get(b"content-language", b"")[:200]))
     mime.language = ",".join(tag.decode("ascii") for tag in languages) or None
 
-    mime.optional = [
-        mime.charset, mime.disposition, mime.filename, mime.cid, mime.location, mime.language, mime.flow,
-    ]  # fmt: skip
-    while mime.optional and not mime.optional[-1]:
-        mime.optional.pop()
+    mime.packed = f'"{mime.type}","{mime.subtype}",{_json(mime.encoding)}'
+    optional = [mime.charset, mime.disposition, mime.filename, mime.cid, mime.location, mime.language, mime.flow]
+    while optional and not optional[-1]:
+        optional.pop()
+    mime.packed_optional = "".join([",null" if value is None else "," + _json(value) for value in optional])
+    mime.shape = (
+        mime.type if mime.type in _TYPES else "",
+        mime.subtype if mime.subtype in _SUBTYPES else "",
+        mime.disposition if mime.disposition in _DISPOSITIONS else "",
+        bool(mime.filename),
+        mime.cid is not None,
+    )
 
     imap_params = _imap_params(type_params)
     lang = string(languages[0]) if languages else b"NIL"
@@ -128,6 +159,29 @@ def mime_of(found: Mapping[bytes, bytes], in_digest: bool) -> Mime:
             string(mime.encoding.encode("utf-8")),
         )
         mime.extension = b"%b %b %b %b" % (nstring(_text(found, b"content-md5")), dsp, lang, loc)
+    return mime
+
+
+# A multipart with a boundary and nothing more; every message has another boundary, so remembering would not help.
+_SIMPLE_MULTIPART = re.compile(
+    rb"\s*multipart/([a-z-]{1,40})\s*;\s*boundary="
+    rb"(?:\"([!#-\[\]-~](?:[ !#-\[\]-~]{0,98}[!#-\[\]-~])?)\"|([!#-'*-:<-\[\]-~]{1,100}))\s*\Z",
+    re.I,
+)
+
+
+def _multipart(subtype: bytes, boundary: bytes, encoding: str) -> Mime:
+    mime = Mime()
+    mime.has_fields = True
+    mime.type, mime.subtype = "multipart", subtype.decode("ascii")
+    mime.boundary = boundary
+    mime.encoding = encoding
+    mime.charset = mime.flow = mime.disposition = mime.filename = mime.cid = mime.location = mime.language = None
+    mime.packed = f'"multipart","{mime.subtype}",{_json(encoding)}'
+    mime.packed_optional = ""
+    mime.shape = ("multipart", mime.subtype if mime.subtype in _SUBTYPES else "", "", False, False)
+    mime.head = mime.extension = b""
+    mime.multi_head = b'"%b" ("boundary" "%b") NIL NIL NIL' % (subtype, boundary)
     return mime
 
 

@@ -3,40 +3,28 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 
+from mailcore.mime.mimeheader import NO_ATTACHMENTS_IN, WRAPPERS, Shape
 from mailcore.mime.scanner import Node
 from mailcore.mime.types import Part
 
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
+
+def pack_parts(nodes: list[Node]) -> bytes:
+    """The part table as the store keeps it: JSON, a row in the order of the fields of `Part`, what is empty at the end
+    left out."""
+    return ("[" + ",".join([_packed(node) for node in nodes]) + "]").encode("utf-8")
 
 
-Row = list[str | int | bool | None]
-
-
-def row_of(node: Node) -> Row:
-    """A scanned part in the order of the fields of `Part`, what is empty at the end left out."""
+def _packed(node: Node) -> str:
     mime = node.mime
-    row: Row = [
-        node.id,
-        node.parent,
-        mime.type,
-        mime.subtype,
-        mime.encoding,
-        node.header_start,
-        node.body_start,
-        node.body_end,
-        node.lines,
-        node.size,
-    ]
-    if node.is_message or mime.optional:
-        row.append(node.is_message)
-        row += mime.optional
-    return row
-
-
-def pack_parts(rows: list[Row]) -> bytes:
-    """The part table as the store keeps it."""
-    return _encode(rows).encode("utf-8")
+    row = (
+        f'["{node.id}",{node.parent},{mime.packed},{node.header_start},{node.body_start},{node.body_end},'
+        f"{node.lines},{node.size}"
+    )
+    if node.is_message:
+        return f"{row},true{mime.packed_optional}]"
+    return f"{row},false{mime.packed_optional}]" if mime.packed_optional else row + "]"
 
 
 def unpack_parts(data: bytes) -> list[Part]:
@@ -119,13 +107,6 @@ def _walk(
             html += text[text_before:]
 
 
-# Signatures and wrappers, and multiparts whose members are machinery or other forms of the same text.
-_WRAPPERS = frozenset(
-    ("pgp-signature", "pkcs7-signature", "x-pkcs7-signature", "pkcs7-mime", "x-pkcs7-mime", "pgp-encrypted", "pgp-keys")
-)
-_NO_ATTACHMENTS_IN = frozenset(("alternative", "report", "encrypted", "digest"))
-
-
 def has_attachment(parts: list[Part], attachments: list[int], shown: list[int]) -> bool:
     """Whether a person would say that the message has an attachment (RFC 8621 §4.1.4 hasAttachment).
 
@@ -135,7 +116,7 @@ def has_attachment(parts: list[Part], attachments: list[int], shown: list[int]) 
     """
     for row in attachments:
         part = parts[row]
-        if part.disposition == "attachment" and part.subtype not in _WRAPPERS:
+        if part.disposition == "attachment" and part.subtype not in WRAPPERS:
             return True
         if part.disposition == "inline" and (part.type in _MEDIA or not part.filename):
             if part.cid is None and part.filename:
@@ -144,9 +125,33 @@ def has_attachment(parts: list[Part], attachments: list[int], shown: list[int]) 
         if part.parent < 0 and part.type == "text":
             continue
         container = parts[part.parent].subtype if part.parent >= 0 else ""
-        if container in _NO_ATTACHMENTS_IN or part.subtype in _WRAPPERS:
+        if container in NO_ATTACHMENTS_IN or part.subtype in WRAPPERS:
             continue
         if container == "related" and part.cid is not None:
             continue
         return True
     return any(parts[row].type in _MEDIA and parts[row].filename and parts[row].cid is None for row in shown)
+
+
+Outline = tuple[tuple[int, ...], tuple[int, ...], bool]
+
+
+def outline(nodes: list[Node]) -> Outline:
+    """(textBody, htmlBody, whether there is an attachment) of a scanned message; see `body_parts`, `has_attachment`."""
+    rows = tuple([(node.parent, node.is_message, node.mime.shape) for node in nodes])
+    return _usual_outline(rows) if len(rows) <= 16 else _outline(rows)
+
+
+def _outline(rows: tuple[tuple[int, bool, Shape], ...]) -> Outline:
+    parts = [
+        Part(
+            "", parent, kind, subtype, "", 0, 0, 0, 0, 0, is_message, None,
+            disposition or None, "x" if named else None, "x" if has_cid else None,
+        )
+        for parent, is_message, (kind, subtype, disposition, named, has_cid) in rows
+    ]  # fmt: skip
+    text, html, attachments = body_parts(parts)
+    return tuple(text), tuple(html), has_attachment(parts, attachments, text + html)
+
+
+_usual_outline = lru_cache(maxsize=1024)(_outline)  # most messages have one of few

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from functools import lru_cache
 
 from mailcore.mime import charset
 from mailcore.mime.decode import ENCODINGS, UUENCODE, decode_range, decode_transfer, text_of
-from mailcore.mime.fold import fold
+from mailcore.mime.fold import LONE_CR, SPACES, fold
 from mailcore.mime.headers import Field, decode_header
 from mailcore.mime.headers import fields as field_list
 from mailcore.mime.html import text_of_html, without_quotes
@@ -74,42 +76,70 @@ def search_text(raw: bytes, nodes: list[Node], texts: Texts, fields: list[Field]
     """Everything of a message that can be searched, folded. `fields`: those of its header, in order."""
     header, named = header_text(fields)
     return SearchText(
-        ", ".join(named[b"from"]),
-        ", ".join(named[b"to"]),
-        ", ".join(named[b"cc"]),
-        ", ".join(named[b"bcc"]),
-        " ".join(named[b"subject"]),
+        ", ".join(named["from"]),
+        ", ".join(named["to"]),
+        ", ".join(named["cc"]),
+        ", ".join(named["bcc"]),
+        " ".join(named["subject"]),
         header,
         _body_text(raw, nodes, texts),
     )
 
 
-_NAMED = (b"from", b"to", b"cc", b"bcc", b"subject")
+_NAMED = ("from", "to", "cc", "bcc", "subject")
+_NAMED_LINES = tuple([name + ": " for name in _NAMED])
+# Lower case, and white space as spaces, except for line feeds.
+_HEADER_FOLD = bytes(
+    32 if chr(code).isspace() and code != 10 else code + 32 * (65 <= code <= 90) for code in range(256)
+)
+_LINES = re.compile(r"(?:[!-9;-~]++: [^\n]++(?<! )\n)*")
 
 
-def header_text(fields: list[Field]) -> tuple[str, dict[bytes, list[str]]]:
+def header_text(fields: list[Field]) -> tuple[str, dict[str, list[str]]]:
     """A header for search, decoded and folded, each field a line `name: value`, and the values of the _NAMED fields.
 
     The lines are bounded at MAX_HEADER_TEXT, so that padding cannot hide the named fields.
     """
-    named: dict[bytes, list[str]] = {name: [] for name in _NAMED}
-    lines: list[str] = []
-    for _, name, value in fields:
-        name = name.lower()
-        if value.isascii() and b"=?" not in value:
-            text = " ".join(value.decode("ascii").lower().split())
-        else:
-            text = fold(decode_header(value[:MAX_HEADER_TEXT]))
-        if name in named and len(named[name]) < 100:
-            named[name].append(text)
-        lines.append(f"{name.decode('ascii')}: {text}")
+    named: dict[str, list[str]] = {name: [] for name in _NAMED}
+    # All fields at once; where that does not give lines as they should be, one by one.
+    block = b"".join([field for field, _, _ in fields])
+    if block[-1:] != b"\n":
+        block += b"\n"
+    encoded = b"=?" in block or not block.isascii()
+    block = block.translate(_HEADER_FOLD, b"\0" if LONE_CR.search(block) else b"\0\r").replace(b"\n ", b" ")
+    header = SPACES.sub(b" ", block).decode("latin-1")
+    if _LINES.fullmatch(header) or _LINES.fullmatch(header := header.replace(" \n", "\n")):
+        lines = header.split("\n")
+        lines.pop()
+    else:
+        lines = [_plain_line(name, value) for _, name, value in fields]
+    if encoded:
+        for at in [at for at, field in enumerate(fields) if b"=?" in field[2] or not field[2].isascii()]:
+            _, name, value = fields[at]
+            lines[at] = f"{name.decode('ascii').lower()}: {_decoded(value)}"
+    for line in lines:
+        if line.startswith(_NAMED_LINES):
+            name_, _, text = line.partition(": ")
+            if len(named[name_]) < 100:
+                named[name_].append(text)
     header = "\n".join(lines)
-    if "\0" in header:
-        header = "\n".join([fold(line) for line in lines])
-        named = {name: [fold(text) for text in texts] for name, texts in named.items()}
     if len(header) > MAX_HEADER_TEXT:
         header = header[: header.rfind("\n", 0, MAX_HEADER_TEXT) + 1].rstrip("\n")
     return header, named
+
+
+def _plain_line(name: bytes, value: bytes) -> str:
+    text = value.replace(b"\0", b"").decode("latin-1").lower()
+    return f"{name.decode('ascii').lower()}: {' '.join(text.split())}"
+
+
+def _decoded(value: bytes) -> str:
+    return _decoded_short(value) if len(value) <= 200 else fold(decode_header(value[:MAX_HEADER_TEXT]))
+
+
+@lru_cache(maxsize=1024)
+def _decoded_short(value: bytes) -> str:
+    return fold(decode_header(value))
 
 
 def _body_text(raw: bytes, nodes: list[Node], texts: Texts) -> str:
@@ -131,7 +161,7 @@ def _body_text(raw: bytes, nodes: list[Node], texts: Texts) -> str:
             text = text_of_html(text[:MAX_HTML])
         chunk = _folded(text, room)
         # The HTML form often repeats the plain text word for word: a substring search finds nothing more in it.
-        if chunk and not (chunks and chunk in chunks[-1]):
+        if chunk and not (chunks and (chunk == chunks[-1] or chunk in chunks[-1])):
             chunks.append(chunk)
             room -= len(chunk) + 1
     return "\n".join(chunks)
@@ -159,6 +189,7 @@ def _folded(text: str, room: int) -> str:
 # --- preview --------------------------------------------------------------------------------------------------------
 
 _LOOK = 8_000  # characters of a text that a preview is made of
+_LOOK_FIRST = MAX_PREVIEW + 64
 _LOOK_HTML = 64_000
 # Mailings fill the preview with runs of invisible characters; single ones join letters of some scripts.
 _INVISIBLE = "\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufeff\uffa0"
@@ -175,7 +206,7 @@ _QUOTED_LINE = re.compile(r"^>[^\n]*\n?", re.M)
 _SIGNATURE = re.compile(r"^-- ?$", re.M)
 
 
-def preview(nodes: list[Node], texts: Texts, body: list[int], html_body: list[int]) -> str:
+def preview(nodes: list[Node], texts: Texts, body: Sequence[int], html_body: Sequence[int]) -> str:
     """At most MAX_PREVIEW characters of what a person wrote: quotes and signature only when there is nothing else.
 
     `body`, `html_body`: the rows of textBody and htmlBody (RFC 8621 §4.1.4).
@@ -188,6 +219,8 @@ def preview(nodes: list[Node], texts: Texts, body: list[int], html_body: list[in
             html = text[:_LOOK_HTML]
             found = _collapsed(text_of_html(without_quotes(html))) or _collapsed(text_of_html(html))
         else:
+            if ">" not in text[:_LOOK] and (found := _plainly(text)):
+                return found
             plain = text[:_LOOK].replace("\r\n", "\n")
             found = _collapsed(_own_words(plain)) or _collapsed(plain)
         if found:
@@ -205,6 +238,21 @@ def _own_words(text: str) -> str:
     if ">" in text:
         text = _QUOTED_LINE.sub("", _ATTRIBUTION.sub("", text))
     return text
+
+
+def _plainly(text: str) -> str:
+    """The preview of a text without quotes when its first words tell it, as they mostly do, else ""."""
+    text = text[:_LOOK_FIRST]
+    if "--" in text or "\xad" in text or "\0" in text:
+        return ""
+    head = " ".join(text.split())
+    if len(head) < MAX_PREVIEW:
+        return ""
+    try:
+        head.encode("latin-1")
+    except UnicodeEncodeError:  # it may hold invisible characters
+        return ""
+    return head[:MAX_PREVIEW].rstrip()
 
 
 def _collapsed(text: str) -> str:

@@ -7,8 +7,10 @@ Every offset is in octets from the start of the raw message.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from json.encoder import encode_basestring as _json
 from typing import Any, NamedTuple
 
 
@@ -33,8 +35,7 @@ class Mailbox(NamedTuple):
     host: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
+class Summary(NamedTuple):
     """The header fields that lists of messages show, decoded. Stored as JSON in the message row."""
 
     subject: str | None = None
@@ -53,20 +54,13 @@ class Summary:
 
     def to_json(self) -> str:
         """Compact JSON: an array in field order, addresses as [name, email]."""
-        lists = (self.from_, self.to, self.cc, self.bcc, self.sender, self.reply_to)
-        return json.dumps(
-            [
-                self.subject,
-                *[[(a.name, a.email) for a in people] for people in lists],
-                self.message_id,
-                self.in_reply_to,
-                self.references,
-                self.sent_at.isoformat() if self.sent_at else None,
-                self.base_subject,
-                self.list_id,
-            ],
-            ensure_ascii=False,
-            separators=(",", ":"),
+        people = (self.from_, self.to, self.cc, self.bcc, self.sender, self.reply_to)
+        ids = (self.message_id, self.in_reply_to, self.references)
+        return (
+            f"[{_nullable(self.subject)},{','.join([_addrs(one) for one in people])},"
+            f"{','.join([_strings(one) for one in ids])},"
+            f"{_json(self.sent_at.isoformat()) if self.sent_at else 'null'},"
+            f"{_json(self.base_subject)},{_nullable(self.list_id)}]"
         )
 
     @staticmethod
@@ -92,12 +86,25 @@ class Summary:
         )
 
 
+def _nullable(text: str | None) -> str:
+    return "null" if text is None else _json(text)
+
+
+def _addrs(people: Sequence[Addr]) -> str:
+    if not people:
+        return "[]"
+    return f"[{','.join([f'[{_nullable(one.name)},{_json(one.email)}]' for one in people])}]"
+
+
+def _strings(values: Sequence[str]) -> str:
+    return f"[{','.join(map(_json, values))}]" if values else "[]"
+
+
 def _people(rows: list[list[Any]]) -> tuple[Addr, ...]:
     return tuple([Addr(name, email) for name, email in rows])
 
 
-@dataclass(frozen=True, slots=True)
-class SearchText:
+class SearchText(NamedTuple):
     """What SEARCH reads, all of it folded (see `fold`). `header` has one field per line, `body` one line per part."""
 
     from_: str
@@ -146,8 +153,7 @@ class Section(NamedTuple):
     names: frozenset[bytes] = frozenset()  # lower case
 
 
-@dataclass(frozen=True, slots=True)
-class Derived:
+class Derived(NamedTuple):
     """Everything the store keeps beside the raw message; can be rebuilt from the raw octets at any time."""
 
     size: int  # octets of the message

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ def derived(raw: bytes) -> dict[str, Any]:
     found = mime.parse(raw)
     parts = mime.unpack_parts(found.parts)
     text_body, html_body, attachments = mime.body_parts(parts)
-    summary = {name: value for name, value in asdict(found.summary).items() if value not in (None, (), "")}
+    summary = {name: value for name, value in _plain(found.summary).items() if value not in (None, (), "")}
     if found.summary.sent_at:
         summary["sent_at"] = found.summary.sent_at.isoformat()
     return {
@@ -38,10 +38,18 @@ def derived(raw: bytes) -> dict[str, Any]:
         "has_attachment": found.has_attachment,
         "headers": found.headers.decode("latin-1").splitlines(keepends=True),
         "summary": json.loads(json.dumps(summary)),
-        "text": {name: value for name, value in asdict(found.text).items() if name not in ("header", "body")}
+        "text": {name: value for name, value in found.text._asdict().items() if name not in ("header", "body")}
         | {"header": found.text.header.split("\n"), "body": found.text.body.split("\n")},
         "preview": found.preview,
     }
+
+
+def _plain(summary: Any) -> dict[str, Any]:
+    return {name: _people(value) for name, value in summary._asdict().items()}
+
+
+def _people(value: Any) -> Any:
+    return [asdict(one) if is_dataclass(one) else one for one in value] if isinstance(value, tuple) and value else value
 
 
 def _shown(raw: bytes, part: Any) -> dict[str, Any]:
