@@ -218,7 +218,8 @@ async def _require_own(tx: db.Tx, context: Context, route: _Route, letter: _Lett
 async def _resolved(directory: Directory, route: _Route, size: int) -> tuple[Recipient, ...]:
     """Where the recipients lead. What is held back waits in the queue, for people here as well: so it can be taken
     back."""
-    found, wrong, why = [], [], ""
+    found: list[Recipient] = []
+    wrong: dict[str, str] = {}
     for start in range(0, len(route.to), AT_ONCE):
         some = route.to[start : start + AT_ONCE]
         answers = await asyncio.gather(
@@ -229,10 +230,11 @@ async def _resolved(directory: Directory, route: _Route, size: int) -> tuple[Rec
                 held = Recipient(answer.address, (), (answer.address,))
                 found.append(answer if route.send_after is None else held)
             elif isinstance(answer, MailError) and answer.code is not Code.UNAVAILABLE:
-                wrong.append(str(parsed))
-                why = why or answer.text
+                wrong[str(parsed)] = answer.text
             else:
                 raise answer
     if wrong:
-        raise SetError("invalidRecipients", why, invalidRecipients=wrong)
+        # `reasons` is ours (RFC 8620 §5.3 allows it): one does not help who wrote to several.
+        why = next(iter(wrong.values()))
+        raise SetError("invalidRecipients", why, invalidRecipients=list(wrong), reasons=wrong)
     return tuple(found)

@@ -23,9 +23,10 @@ function size(value) {
   return match ? Math.round(Number(match[1]) * { "": 1, k: 1e3, m: 1e6 }[match[2].toLowerCase()]) : null;
 }
 
-function condition(field, value, mailboxes) {
-  if (!field) return { text: value };
-  if (TEXT_FIELDS.has(field)) return { [field]: value };
+function condition(field, value, mailboxes, quoted) {
+  // The server takes words in quotes as one phrase, and others as words to be found anywhere (RFC 8621 §4.4.1).
+  if (!field) return { text: quoted ? `"${value}"` : value };
+  if (TEXT_FIELDS.has(field)) return { [field]: quoted ? `"${value}"` : value };
   if (field === "is" && IS[value.toLowerCase()]) return IS[value.toLowerCase()];
   if (field === "has" && /^attachments?$/i.test(value)) return { hasAttachment: true };
   if (field === "before" && day(value)) return { before: day(value) };
@@ -46,7 +47,7 @@ export function filterOf(query, mailboxes) {
   for (const [, minus, field, raw, quoted] of query.matchAll(TERM)) {
     const value = quoted ?? raw;
     if (!value) continue;
-    const one = condition(field?.toLowerCase(), value, mailboxes);
+    const one = condition(field?.toLowerCase(), value, mailboxes, quoted !== undefined);
     conditions.push(minus ? { operator: "NOT", conditions: [one] } : one);
   }
   if (conditions.length === 0) return { text: query };

@@ -154,6 +154,7 @@ async def test_what_may_not_be_sent_is_refused_with_the_rfcs_words(world: World)
     assert error["properties"] == ["envelope"]
     error = await submit(alice, refusals[5][0])
     assert error["invalidRecipients"] == ["nobody@example.org"]
+    assert error["reasons"] == {"nobody@example.org": error["description"]}
     assert await queue() == [] and await inbox(world.village.bob) == []
 
 

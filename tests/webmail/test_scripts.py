@@ -54,7 +54,10 @@ def test_addresses_as_people_type_and_paste_them(call: Call) -> None:
     ("typed", "meant"),
     [
         ("roof", {"text": "roof"}),
-        ('"garden house"', {"text": "garden house"}),
+        ("garden house", {"operator": "AND", "conditions": [{"text": "garden"}, {"text": "house"}]}),
+        ('"garden house"', {"text": '"garden house"'}),
+        ('from:"Ann Smith"', {"from": '"Ann Smith"'}),
+        ('has:"attachment"', {"hasAttachment": True}),
         ("from:sofia", {"from": "sofia"}),
         ("is:unread", {"notKeyword": "$seen"}),
         ("larger:2M", {"minSize": 2_000_000}),
@@ -65,7 +68,7 @@ def test_addresses_as_people_type_and_paste_them(call: Call) -> None:
             {
                 "operator": "AND",
                 "conditions": [
-                    {"subject": "three offers"},
+                    {"subject": '"three offers"'},
                     {"operator": "NOT", "conditions": [{"from": "bob"}]},
                     {"hasAttachment": True},
                 ],

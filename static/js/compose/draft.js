@@ -106,7 +106,7 @@ export const toPlain = (root) => domToText(serialise(root).dom);
 /** The words of a refused submission that a person can act on. */
 export function sendError(error) {
   const { type, detail } = error;
-  const list = (detail?.invalidRecipients ?? []).join(", ");
+  const list = (detail?.invalidRecipients ?? []).map((address) => (detail.reasons?.[address] ? `${address} (${detail.reasons[address]})` : address)).join(", ");
   const known = {
     invalidRecipients: `These addresses cannot be used: ${list}.`,
     noRecipients: "There is no recipient.",
