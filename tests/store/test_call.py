@@ -1,0 +1,65 @@
+"""`Tx.call`, the way of the hottest statement: results, errors and large parameters as with `fetch`."""
+
+from __future__ import annotations
+
+import asyncio
+
+import psycopg
+import pytest
+
+from mailcore import db
+from mailcore.arrays import Byteas, Int8s
+from mailcore.errors import MailError
+
+ECHO = "SELECT n, length(b), now() IS NOT NULL FROM unnest(%b::bigint[], %b::bytea[]) AS x(n, b)"
+DIVIDE = "SELECT 100 / n FROM unnest(%b::bigint[]) AS x(n)"
+KILL = "SELECT pg_terminate_backend(pg_backend_pid()) FROM unnest(%b::bigint[])"
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+async def pool():
+    await db.open_pool(2)
+    yield
+    await db.close_pool()
+
+
+async def test_it_gives_what_fetch_gives(pool):
+    large = bytes(20_000_000)  # more than any socket buffer takes at once
+    params = (Int8s([1, None, -3]), Byteas([b"", large, b"\0x"]))
+    async with db.read() as tx:
+        for _ in range(2):
+            assert await tx.call(ECHO, params) == [(1, 0, True), (None, 20_000_000, True), (-3, 2, True)]
+        assert await tx.fetch(ECHO, params) == await tx.call(ECHO, params)
+        assert await tx.call(ECHO, (Int8s([]), Byteas([]))) == []
+
+
+async def test_an_error_leaves_the_connection_usable(pool):
+    async with db.read() as tx:
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            await tx.call(DIVIDE, (Int8s([1, 0]),))
+        assert await tx.call(DIVIDE, (Int8s([5]),)) == [(20,)]
+        assert await tx.one("SELECT 1") == (1,)
+
+
+async def test_in_a_transaction_it_takes_part(pool):
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        async with db.transaction() as tx:
+            assert await tx.call(DIVIDE, (Int8s([5]),)) == [(20,)]
+            await tx.call(DIVIDE, (Int8s([0]),))
+    async with db.transaction() as tx:
+        assert await tx.call(DIVIDE, (Int8s([4]),)) == [(25,)]
+
+
+async def test_a_lost_connection_and_a_caller_who_gives_up_harm_nobody_else(pool):
+    with pytest.raises(MailError):
+        async with db.read() as tx:
+            await tx.call(KILL, (Int8s([1]),))
+    sleeping = "SELECT pg_sleep(1) FROM unnest(%b::bigint[])"
+    with pytest.raises(asyncio.TimeoutError):
+        async with asyncio.timeout(0.1), db.read() as tx:
+            await tx.call(sleeping, (Int8s([1]),))
+    for _ in range(4):
+        async with db.read() as tx:
+            assert await tx.call(DIVIDE, (Int8s([4]),)) == [(25,)]
