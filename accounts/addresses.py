@@ -62,6 +62,7 @@ class Parsed:
         return Parsed(split_tag(self.local)[0], self.domain)
 
 
+@lru_cache(maxsize=4096)
 def parse_address(text: str, *, literal: bool = True) -> Parsed:
     """Parse one address; `literal=False` refuses address literals. Raises AddressError.
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 import secrets
 import time
+from functools import lru_cache
 from typing import NamedTuple
 
 from accounts.addresses import quote_local
 from mailcore.errors import Code, MailError
 from mailcore.inbound.envelope import Envelope
-from mailcore.mime.addresses import parse_addresses
+from mailcore.mime.addresses import only_address, parse_addresses
 from mailcore.mime.envelope import message_ids
 from mailcore.mime.headers import header_end, header_values, unfold
 from mailcore.mime.params import without_comments
@@ -54,6 +55,11 @@ def split(content: bytes) -> Split:
 
 def date(seconds: float | None = None) -> str:
     """A moment (now) as RFC 5322 writes it, in UTC."""
+    return _date(int(time.time() if seconds is None else seconds))
+
+
+@lru_cache(maxsize=16)
+def _date(seconds: int) -> str:
     t = time.gmtime(seconds)
     return (
         f"{_DAYS[t.tm_wday]}, {t.tm_mday:02} {_MONTHS[t.tm_mon - 1]} {t.tm_year} "
@@ -118,6 +124,8 @@ def authors(header: bytes) -> list[str] | None:
     values = header_values(header, b"from")
     if len(values) != 1:
         return None
+    if one := only_address(values[0]):
+        return [f"{quote_local(one[0].decode())}@{one[1].decode()}"]
     found = []
     for mailbox in parse_addresses(values[0]):
         if mailbox.mailbox is None or mailbox.host is None:  # the ends of a group

@@ -193,6 +193,16 @@ _SIMPLE = re.compile(
 )
 
 
+def only_address(value: bytes) -> tuple[bytes, bytes] | None:
+    """Local part and domain of a field value that is one address in one of the usual forms; None: see
+    `parse_addresses`, which gives the same for it."""
+    match = _SIMPLE.match(value) if len(value) <= _SHORT else None
+    if match is None or match.end() < len(value) or value.endswith(b","):
+        return None
+    _, _, local, domain, bare_local, bare_domain = match.groups()
+    return local or bare_local, domain or bare_domain
+
+
 _SHORT = 200  # octets of a field that is remembered: the same people write to the same people
 
 

@@ -32,7 +32,7 @@ def fold(text: str) -> str:
         # Of CRLF the CR is dropped in passing.
         octets = octets.translate(_LATIN1, b"" if LONE_CR.search(octets) else b"\r")
         if b"\0" not in octets:
-            if b"  " in octets:
+            if SPACES.search(octets):
                 octets = SPACES.sub(b" ", octets)
             return octets.strip(b" ").decode("latin-1")
     text = _normal(text).casefold()

@@ -51,7 +51,7 @@ class _Runs(dict[str, str]):
         return found
 
 
-_left_by = _Runs().__getitem__
+_runs = _Runs()
 
 
 def text_of_html(html: str) -> str:
@@ -59,7 +59,7 @@ def text_of_html(html: str) -> str:
     raises."""
     if "<" in html:
         pieces = _RUN.split(html)
-        pieces[1::2] = map(_left_by, pieces[1::2])
+        pieces[1::2] = map(_runs.__getitem__, pieces[1::2])
         html = "".join(pieces)
     if "&" in html:
         html = _ENTITY.sub(_entity, html)

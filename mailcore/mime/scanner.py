@@ -115,23 +115,28 @@ def _split(
     """The pieces between the delimiters in `raw[start:end]` as (start, end of lines, end of content), at most `room`;
     the last one takes what remains. And how many false delimiters may still be met."""
     needle = b"\n--" + boundary
+    size = len(needle)
     large = end - start > _LARGE
     pieces: list[tuple[int, int, int]] = []
     begin = -1
     pos = start - 1  # the line feed that ends the header: a delimiter may follow at once
     while (pos := raw.find(needle, pos, end)) >= 0:
-        match = _DELIMITER_END.match(raw, pos + len(needle), end)
-        if match is None:
+        after = pos + size
+        if raw.startswith(b"\r\n", after, end):  # nearly always; else the pattern tells
+            last, after = False, after + 2
+        elif match := _DELIMITER_END.match(raw, after, end):
+            last, after = match.group(1) is not None, match.end()
+        else:
             false_delimiters -= 1
             if false_delimiters <= 0:
                 break
-            pos += len(needle)
+            pos = after
             continue
         if begin >= 0:
             pieces.append((begin, pos + 1, pos - 1 if raw[pos - 1] == 13 else pos))
-        if match.group(1):
+        if last:
             return pieces, false_delimiters
-        begin = match.end()
+        begin = after
         if len(pieces) + 1 >= room:
             break
         pos = begin - 1
