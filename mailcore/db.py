@@ -9,6 +9,7 @@ and the verb joins `transaction.atomic()` and its rollback. What a transaction c
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import re
 import select
@@ -22,7 +23,7 @@ import psycopg
 from django.conf import settings
 from django.db import connection as django_connection
 from django.db import transaction as django_atomic
-from psycopg import generators, pq
+from psycopg import pq
 from psycopg.adapt import Transformer
 from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
@@ -92,6 +93,39 @@ def _succeeded(results: list[pq.abc.PGresult]) -> list[pq.abc.PGresult]:
     return results
 
 
+async def _results(pgconn: pq.abc.PGconn) -> list[pq.abc.PGresult]:
+    """What Postgres answers to the command just given. Raises psycopg.Error."""
+    loop, socket = asyncio.get_running_loop(), pgconn.socket
+    results: list[pq.abc.PGresult] = []
+    moved = loop.create_future()
+
+    def wake() -> None:
+        if not moved.done():
+            moved.set_result(None)
+
+    loop.add_reader(socket, wake)
+    try:
+        unsent = pgconn.flush()
+        while True:
+            if unsent:
+                loop.add_writer(socket, wake)
+            await moved
+            moved = loop.create_future()
+            if unsent:
+                loop.remove_writer(socket)
+                unsent = pgconn.flush()
+            pgconn.consume_input()
+            while not pgconn.is_busy():
+                result = pgconn.get_result()
+                if result is None:
+                    return _succeeded(results)
+                results.append(result)
+    finally:
+        loop.remove_reader(socket)
+        if unsent:
+            loop.remove_writer(socket)
+
+
 class AsyncTx:
     """A transaction (or an autocommit reader) on the async pool; BEGIN travels with the first statement."""
 
@@ -99,29 +133,28 @@ class AsyncTx:
 
     def __init__(self, connection: psycopg.AsyncConnection[Row], begin: bool = False) -> None:
         self._connection = connection
-        self._cursor = connection.cursor(binary=True)
+        self._cursor: psycopg.AsyncCursor[Row] | None = None
         self._begin = begin
         self.changes: list[Change] = []
 
     async def execute(self, query: str, params: Params = ()) -> int:
-        await self._run(query, params)
-        return self._cursor.rowcount
+        return (await self._run(query, params)).rowcount
 
     async def fetch(self, query: str, params: Params = ()) -> list[Row]:
-        await self._run(query, params)
-        return await self._cursor.fetchall()
+        return await (await self._run(query, params)).fetchall()
 
     async def one(self, query: str, params: Params = ()) -> Row | None:
-        await self._run(query, params)
-        return await self._cursor.fetchone()
+        return await (await self._run(query, params)).fetchone()
 
-    async def _run(self, query: str, params: Params) -> None:
+    async def _run(self, query: str, params: Params) -> psycopg.AsyncCursor[Row]:
+        cursor = self._cursor = self._cursor or self._connection.cursor(binary=True)
         if self._begin:
             async with self._connection.pipeline():
                 await self._started()
-                await self._cursor.execute(query, params)
+                await cursor.execute(query, params)
         else:
-            await self._cursor.execute(query, params)
+            await cursor.execute(query, params)
+        return cursor
 
     async def _started(self) -> None:
         if self._begin:
@@ -137,12 +170,12 @@ class AsyncTx:
         known = _named.setdefault(connection, set())
         if name not in known:
             pgconn.send_prepare(name, numbered)
-            _succeeded(await connection.wait(generators.execute(pgconn)))
+            await _results(pgconn)
             known.add(name)
         pgconn.send_query_prepared(
             name, [value.data for value in values], [pq.Format.BINARY] * len(values), pq.Format.BINARY
         )
-        (result,) = _succeeded(await connection.wait(generators.execute(pgconn)))
+        (result,) = await _results(pgconn)
         loader = Transformer(connection)
         loader.set_pgresult(result)
         return loader.load_rows(0, result.ntuples, tuple)
