@@ -12,6 +12,7 @@ from django.contrib.auth.base_user import AbstractBaseUser
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 
+from accounts.notices import credentials_changed
 from accounts.passwords import unusable_reason
 from accounts.secrets import seal, unseal
 from accounts.throttle import sign_ins
@@ -35,6 +36,10 @@ class AccountAdapter(DefaultAccountAdapter):
         if reason := unusable_reason(password):
             raise ValidationError(reason)
         return str(super().clean_password(password, user))
+
+    def set_password(self, user: AbstractBaseUser, password: str) -> None:
+        super().set_password(user, password)
+        credentials_changed(user.pk)
 
     def pre_authenticate(self, request: HttpRequest, **credentials: Any) -> None:
         """Refuse guessing before any password is hashed, by our own count and then by allauth's."""

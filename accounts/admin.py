@@ -11,6 +11,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 
 from accounts.models import Account, Address, AliasTarget, AppPassword, Domain
+from accounts.notices import credentials_changed
 
 if TYPE_CHECKING:  # Django's classes take their model as a parameter in the stubs only
     AnyAdmin = admin.ModelAdmin[Any]
@@ -52,6 +53,10 @@ class AccountAdmin(NoAdd):
     )  # fmt: skip
     filter_horizontal = ("administers",)
 
+    def save_model(self, request: HttpRequest, obj: Account, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        credentials_changed(obj.pk)
+
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
@@ -86,8 +91,8 @@ class AddressAdmin(NoAdd):
 class AppPasswordAdmin(NoAdd):
     """Only their owners (or `manage.py apppassword add`) make them; here they can be seen, relabelled and removed."""
 
-    list_display = ("account", "label", "created_at", "last_used_at")
+    list_display = ("account", "label", "scopes", "created_at", "last_used_at")
     list_select_related = ("account",)
     search_fields = ("account__address", "label")
-    fields = ("account", "label", "created_at", "last_used_at")
-    readonly_fields = ("account", "created_at", "last_used_at")
+    fields = ("account", "label", "scopes", "created_at", "last_used_at")
+    readonly_fields = ("account", "scopes", "created_at", "last_used_at")

@@ -1,7 +1,8 @@
 """App passwords: a secret of its own for each mail program, so that one lost phone does not cost the account.
 
 They are random (140 bits), so a fast keyed hash is enough to store them: whoever reads the table learns nothing without
-the installation key, and checking one costs microseconds instead of Argon2's milliseconds.
+the installation key, and checking one costs microseconds instead of Argon2's milliseconds. Each is good for some or all
+of the mail protocols, never for signing in to the webmail or the administration.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from accounts.secrets import key_for, keys_for
 
@@ -19,10 +20,23 @@ _LENGTH = 28
 _GROUP = 4
 _PURPOSE = "app password"
 
+# What an app password can be good for; a protocol that is not among them takes those that are good for everything.
+SCOPES = ("imap", "pop3", "smtp", "jmap")
+
 # An account's row count is checked against this when one is added, and read up to it at login.
 MAX_PER_ACCOUNT = 100
 # `last_used_at` is for people: a client that logs in every minute need not write a row each time.
 USED_RESOLUTION_SECONDS = 300
+
+
+def every_scope() -> list[str]:
+    """The scopes of an app password when nothing else is said: all mail protocols."""
+    return list(SCOPES)
+
+
+def covers(scopes: Collection[str], scope: str) -> bool:
+    """Whether an app password of these scopes may be used for a protocol."""
+    return scope in scopes if scope in SCOPES else set(SCOPES) <= set(scopes)
 
 
 def generate() -> str:

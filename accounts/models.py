@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import ClassVar
 
 from django.contrib.auth.models import AbstractBaseUser, PermissionsMixin
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
+from accounts.app_passwords import every_scope
 from accounts.managers import AccountManager
 
 
@@ -85,6 +87,9 @@ class AppPassword(models.Model):
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="app_passwords")
     label = models.CharField(max_length=100, blank=True)
     digest = models.BinaryField(max_length=32, unique=True)
+    scopes = ArrayField(
+        models.CharField(max_length=10), default=every_scope, help_text="protocols that it is good for, of SCOPES"
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     last_used_at = models.DateTimeField(null=True, blank=True)
 

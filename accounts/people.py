@@ -6,7 +6,7 @@ PeopleError, whose text says what is wrong and what to do. An account's mail is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
@@ -27,6 +27,7 @@ from accounts.addresses import (
 )
 from accounts.errors import AddressError, PeopleError
 from accounts.models import Account, Address, AliasTarget, AppPassword, Domain
+from accounts.notices import credentials_changed
 
 if TYPE_CHECKING:
     from django_stubs_ext import WithAnnotations
@@ -151,12 +152,14 @@ def set_password(account: Account, password: str) -> None:
     """Change the password; every web session and every mail program's login with the old one ends."""
     _set_password(account, password)
     account.save(update_fields=["password"])
+    credentials_changed(account.pk)
 
 
 def disable_account(account: Account) -> None:
-    """Refuse all sign-ins and new mail from now on; the mail that is there stays."""
+    """Refuse all sign-ins and new mail from now on and end open sessions; the mail that is there stays."""
     account.is_active = False
     account.save(update_fields=["is_active"])
+    credentials_changed(account.pk)
 
 
 def enable_account(account: Account) -> None:
@@ -178,6 +181,7 @@ def remove_account(account: Account) -> list[str]:
         alias.targets.filter(address__in=own).delete()
         if not alias.targets.exists():
             alias.delete()
+    credentials_changed(account.pk)
     account.delete()
     return sorted(changed)
 
@@ -257,21 +261,29 @@ def list_app_passwords(account: Account) -> QuerySet[AppPassword]:
 
 
 @transaction.atomic
-def add_app_password(account: Account, label: str = "") -> str:
-    """Make an app password and return its secret, which cannot be shown again."""
+def add_app_password(account: Account, label: str = "", scopes: Collection[str] | None = None) -> str:
+    """Make an app password and return its secret, which cannot be shown again.
+
+    `scopes` are the mail protocols that it is good for, of app_passwords.SCOPES; None = all of them.
+    """
     label = _clean(label, MAX_LABEL, "label")
+    chosen = app_passwords.every_scope() if scopes is None else [s for s in app_passwords.SCOPES if s in scopes]
+    if unknown := sorted(set(scopes or ()) - set(app_passwords.SCOPES)):
+        raise PeopleError(f"{_shown(unknown[0])} is no protocol of app passwords: {', '.join(app_passwords.SCOPES)}.")
+    if not chosen:
+        raise PeopleError(f"Name at least one protocol: {', '.join(app_passwords.SCOPES)}.")
     if account.app_passwords.count() >= app_passwords.MAX_PER_ACCOUNT:
         raise PeopleError(f"{account.address} has {app_passwords.MAX_PER_ACCOUNT} app passwords: remove one first.")
     if label and account.app_passwords.filter(label=label).exists():
         raise PeopleError(f"{account.address} has an app password labelled {label!r} already: choose another label.")
     secret = app_passwords.generate()
-    AppPassword.objects.create(account=account, label=label, digest=app_passwords.digest(secret))
+    AppPassword.objects.create(account=account, label=label, digest=app_passwords.digest(secret), scopes=chosen)
     return secret
 
 
 @transaction.atomic
 def remove_app_password(account: Account, *, label: str | None = None, number: int | None = None) -> None:
-    """Remove an app password by its label or its number; mail programs using it are refused at their next login."""
+    """Remove an app password by its label or its number; the sessions of mail programs using it end."""
     if number is not None:
         rows, named = account.app_passwords.filter(id=number), f"number {number}"
     else:
@@ -282,6 +294,7 @@ def remove_app_password(account: Account, *, label: str | None = None, number: i
     if found > 1:
         raise PeopleError(f"{account.address} has {found} app passwords with {named}: name one by its number.")
     rows.delete()
+    credentials_changed(account.pk)
 
 
 # --- shared checks

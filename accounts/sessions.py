@@ -52,13 +52,19 @@ _seen: OrderedDict[str, _Signed] = OrderedDict()
 
 async def account_id(reader: Reader, cookie: str | None) -> int | None:
     """The account that a session cookie (settings.SESSION_COOKIE_NAME) stands for, or None."""
+    found = await signed_in(reader, cookie)
+    return None if found is None else found[0]
+
+
+async def signed_in(reader: Reader, cookie: str | None) -> tuple[int, str] | None:
+    """The account that a session cookie stands for and its encoded password, or None."""
     if not cookie or len(cookie) > MAX_KEY or not (cookie.isascii() and cookie.isalnum()):
         return None
     known = _seen.get(cookie)
     if known is not None:
         row = await reader.one(BOTH, (cookie, known.account_id))
         if row is not None and row[0] == known.data:
-            return known.account_id if row[2] and _same_password(known.auth_hash, row[1]) else None
+            return (known.account_id, row[1]) if row[2] and _same_password(known.auth_hash, row[1]) else None
         _seen.pop(cookie, None)  # ended, signed in anew, or changed: look again from the start
     row = await reader.one(SESSION, (cookie,))
     signed = None if row is None else _decode(row[0])
@@ -70,7 +76,7 @@ async def account_id(reader: Reader, cookie: str | None) -> int | None:
     _seen[cookie] = signed
     if len(_seen) > MAX_SEEN:
         _seen.popitem(last=False)
-    return signed.account_id
+    return signed.account_id, row[0]
 
 
 def _decode(data: str) -> _Signed | None:

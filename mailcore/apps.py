@@ -14,3 +14,12 @@ class MailcoreConfig(AppConfig):
     def ready(self) -> None:
         # Commands and tasks wake the other processes' sessions too.
         wake.use_redis(lambda: conf.redis_url)
+        # Models can be imported from here on.
+        from accounts import notices
+        from accounts.throttle import sign_ins
+        from mailcore.auth import standing
+
+        notices.listen(standing.announce)
+        # Failed sign-ins count in all processes.
+        sign_ins.share = lambda content: wake.tell("sign-in", content)
+        wake.on_notice("sign-in", sign_ins.hear)

@@ -16,7 +16,7 @@ import threading
 import uuid
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import redis
 import redis.asyncio
@@ -24,9 +24,12 @@ import redis.asyncio
 log = logging.getLogger(__name__)
 
 CHANNEL = "mailstead:account:"
+NOTICES = "mailstead:notices"
 POLL_SECONDS = 5.0
 # Hints that wait for Redis; beyond this the oldest are dropped, and the poll finds what they spoke of.
 BACKLOG = 10_000
+# Seconds between two deliveries to Redis: the first hint leaves at once, those of a busy moment share a message.
+BREATH = 0.005
 
 
 class Change(NamedTuple):
@@ -44,6 +47,7 @@ ModseqQuery = Callable[[list[int]], Awaitable[dict[int, int]]]
 
 _listeners: dict[int, set[Listener]] = {}
 _queue_listeners: set[Callable[[tuple[int, ...]], None]] = set()
+_notice_listeners: dict[str, Callable[[Any], None]] = {}
 _process = uuid.uuid4().hex[:12]
 
 
@@ -87,6 +91,22 @@ def on_queue(listener: Callable[[tuple[int, ...]], None]) -> Callable[[], None]:
     """Call `listener(outbound_ids)` after each commit of this process that put mail into the outbound queue."""
     _queue_listeners.add(listener)
     return lambda: _queue_listeners.discard(listener)
+
+
+def on_notice(topic: str, listener: Callable[[Any], None]) -> None:
+    """Call `listener(content)` in the event loop when another process tells something of this topic."""
+    _notice_listeners[topic] = listener
+
+
+def tell(topic: str, content: list[Any], *, at_once: bool = False) -> None:
+    """Tell the other processes something that is not about one account's mail; `content` is JSON. Waits for nothing.
+
+    A process without an event loop of ours (a command) sends it, and waits, only `at_once`.
+    """
+    if _hub is not None:
+        _hub.loop.call_soon_threadsafe(_hub.notify, topic, content)
+    elif at_once:
+        _send_now([(NOTICES, json.dumps([_process, topic, content]))])
 
 
 def use_redis(url: Callable[[], str]) -> None:
@@ -136,6 +156,10 @@ def _encode(changes: list[Change]) -> str:
 
 
 def _publish_sync(by_account: dict[int, list[Change]]) -> None:
+    _send_now([(f"{CHANNEL}{account_id}", _encode(changes)) for account_id, changes in by_account.items()])
+
+
+def _send_now(messages: list[tuple[str, str]]) -> None:
     global _sync_redis
     if _sync_url is None:
         return
@@ -143,8 +167,8 @@ def _publish_sync(by_account: dict[int, list[Change]]) -> None:
         url = _sync_url()
         if _sync_redis is None or _sync_redis[0] != url:
             _sync_redis = (url, redis.Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1))
-        for account_id, changes in by_account.items():
-            _sync_redis[1].publish(f"{CHANNEL}{account_id}", _encode(changes))
+        for channel, message in messages:
+            _sync_redis[1].publish(channel, message)
     except Exception as error:
         log.warning("no wake-up sent, the poll will find the change: %s", error)
 
@@ -177,6 +201,7 @@ class _Hub:
         self._wanted: set[int] = set()
         self._moved = asyncio.Event()
         self._outbox: dict[int, list[Change]] = {}
+        self._notices: list[str] = []
         self._outbox_filled = asyncio.Event()
         self._seen: dict[int, int] = {}
         self._tasks = [asyncio.create_task(work) for work in (self._listen(), self._deliver(), self._poll())]
@@ -199,6 +224,11 @@ class _Hub:
             self._saw(account_id, changes)
         self._outbox_filled.set()
 
+    def notify(self, topic: str, content: list[Any]) -> None:
+        if len(self._notices) < BACKLOG:
+            self._notices.append(json.dumps([_process, topic, content]))
+            self._outbox_filled.set()
+
     async def close(self) -> None:
         left = set(self._tasks)
         while left:  # redis-py takes a cancellation for a timeout while it connects, so once is not always enough
@@ -217,22 +247,26 @@ class _Hub:
             await self._outbox_filled.wait()
             self._outbox_filled.clear()
             batch, self._outbox = self._outbox, {}
+            notices, self._notices = self._notices, []
             try:
                 async with self._redis.pipeline(transaction=False) as pipe:
+                    for notice in notices:
+                        pipe.publish(NOTICES, notice)
                     for account_id, changes in batch.items():
                         pipe.publish(f"{CHANNEL}{account_id}", _encode(changes))
                     await pipe.execute()
             except Exception as error:
                 log.warning("wake-ups not sent, the poll will find the changes: %s", error)
                 await asyncio.sleep(1)
+            else:
+                await asyncio.sleep(BREATH)
 
     async def _listen(self) -> None:
         while True:
             follower: asyncio.Task[None] | None = None
             try:
                 async with self._redis.pubsub(ignore_subscribe_messages=True) as channel:
-                    # A channel of our own keeps the connection subscribed while nobody is followed.
-                    await channel.subscribe(CHANNEL + _process)
+                    await channel.subscribe(NOTICES)  # which also keeps it subscribed while nobody is followed
                     follower = asyncio.create_task(self._keep_followed(channel))
                     while not follower.done():
                         message = await channel.get_message(timeout=POLL_SECONDS)
@@ -259,6 +293,9 @@ class _Hub:
             self._moved.clear()
 
     def _receive(self, message: dict[str, bytes]) -> None:
+        if message["channel"] == NOTICES.encode():
+            self._receive_notice(message["data"])
+            return
         try:
             account_id = int(message["channel"].decode().removeprefix(CHANNEL))
             process, rows = json.loads(message["data"])
@@ -269,6 +306,16 @@ class _Hub:
         if process != _process:
             self._saw(account_id, changes)
             _notify(account_id, changes)
+
+    def _receive_notice(self, data: bytes) -> None:
+        try:
+            process, topic, content = json.loads(data)
+            listener = None if process == _process else _notice_listeners.get(topic)
+        except (ValueError, TypeError) as error:
+            log.warning("a notice was not understood: %s", error)
+            return
+        if listener is not None:
+            _call(listener, content)
 
     async def _poll(self) -> None:
         while True:

@@ -21,10 +21,12 @@ from weakref import WeakKeyDictionary
 from accounts import app_passwords, passwords
 from accounts.addresses import normalise
 from accounts.errors import AddressError
+from accounts.secrets import key_for
 from accounts.throttle import sign_ins
 from mailcore import db
 from mailcore.auth import lookup
 from mailcore.auth.lookup import Person
+from mailcore.auth.standing import Credential, of_password
 from mailcore.db import sql
 from mailcore.errors import Code, MailError
 
@@ -37,6 +39,8 @@ QUEUE = 400  # attempts, running ones included
 REMEMBER_SECONDS = 300.0
 MAX_REMEMBERED = 20_000
 MAX_REJECTED = 5_000
+# What an app password must be good for; for any other protocol it must be good for everything.
+SCOPES = {"imap": "imap", "pop3": "pop3", "submission": "smtp", "jmap": "jmap"}
 
 USED = sql(f"""
     UPDATE accounts_apppassword SET last_used_at = now()
@@ -46,20 +50,26 @@ USED = sql(f"""
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who logged in; `via` is "password" or "app password"."""
+    """Who logged in, and by what: auth.standing tells a session when that is no longer good."""
 
     account_id: int
     address: str
     name: str
     domain: str
-    via: str
+    credential: Credential
+
+    @property
+    def via(self) -> str:
+        """ "password" or "app password"."""
+        return self.credential.kind
 
 
 async def login(address: str, secret: str, *, protocol: str, source: str) -> Identity:
     """Check a secret; `protocol` is for the log, `source` the client's network address.
 
     Only account addresses log in (any case, internationalised domain or A-labels), never aliases. Raises MailError:
-    AUTH_FAILED (after a delay when it happens often), DISABLED (the secret was right), TOO_MANY, UNAVAILABLE.
+    AUTH_FAILED (after a delay when it happens often), DISABLED (the secret was right, but the account is disabled or
+    the app password is for other protocols), TOO_MANY, UNAVAILABLE.
     """
     try:
         wanted = normalise(address)
@@ -68,9 +78,9 @@ async def login(address: str, secret: str, *, protocol: str, source: str) -> Ide
     named = wanted or address[:320]
     _refuse_guessing(source, named, protocol)
     person = await lookup.person(wanted)
-    via = await _check(person, named, secret, source, protocol)
-    if person is None or via is None:
-        delay = sign_ins.failed(source, named, _token(named, secret))  # counted once, however often it is said
+    credential = await _check(person, named, secret, source, protocol)
+    if person is None or credential is None:
+        delay = sign_ins.failed(source, named, _guess(named, secret))  # counted once, however often it is said
         log.warning("login failed: protocol=%s account=%r source=%s", protocol, named, source)
         await asyncio.sleep(delay)
         raise MailError(Code.AUTH_FAILED, "the address or the password is not right")
@@ -78,8 +88,13 @@ async def login(address: str, secret: str, *, protocol: str, source: str) -> Ide
     if not person.active:
         log.warning("login to a disabled account: protocol=%s account=%s source=%s", protocol, person.address, source)
         raise MailError(Code.DISABLED, "this account is disabled")
-    log.info("login: protocol=%s account=%s source=%s via=%s", protocol, person.address, source, via)
-    return Identity(person.account_id, person.address, person.name, person.domain, via)
+    if credential.kind == "app password":
+        if not app_passwords.covers(person.digests[credential.proof], credential.key):
+            log.warning("app password for others: protocol=%s account=%s source=%s", protocol, person.address, source)
+            raise MailError(Code.DISABLED, "this app password is not for this protocol")
+        await _note_use(person.account_id, credential.proof)
+    log.info("login: protocol=%s account=%s source=%s via=%s", protocol, person.address, source, credential.kind)
+    return Identity(person.account_id, person.address, person.name, person.domain, credential)
 
 
 def forget() -> None:
@@ -95,30 +110,31 @@ def _refuse_guessing(source: str, named: str, protocol: str) -> None:
         raise MailError(Code.TOO_MANY, "too many failed logins, try again later", f"{wait:.0f} s left")
 
 
-async def _check(person: Person | None, named: str, secret: str, source: str, protocol: str) -> str | None:
-    """How the secret proves that it is this person ("password" or "app password"), or None."""
+async def _check(person: Person | None, named: str, secret: str, source: str, protocol: str) -> Credential | None:
+    """What the secret proves to be this person's, or None."""
     if person is not None and (digest := app_passwords.find(secret, person.digests)) is not None:
-        if person.active:
-            await _note_use(person.account_id, digest)
-        return "app password"
+        return Credential(person.account_id, "app password", digest, SCOPES.get(protocol, ""))
     encoded = person.password if person is not None else None
+    right = None
+    if person is not None and encoded is not None:
+        right = Credential(person.account_id, "password", of_password(encoded))
     token = _token(named, secret)
     fingerprint = _fingerprint(encoded)
     if _right.get(token) == fingerprint:
-        return "password"
+        return right
     if _wrong.get(token) == fingerprint:
         return None
 
     async def attempt() -> bool:
         # Asked again, and counted before the next one's turn: guesses sent all at once get no further than one by one.
         _refuse_guessing(source, named, protocol)
-        right = await _argon2(secret, encoded)
-        (_right if right else _wrong).put(token, fingerprint)
-        if not right:
-            sign_ins.failed(source, named, token)
-        return right
+        matches = await _argon2(secret, encoded)
+        (_right if matches else _wrong).put(token, fingerprint)
+        if not matches:
+            sign_ins.failed(source, named, _guess(named, secret))
+        return matches
 
-    return "password" if await _gate().take_turn(token + fingerprint, attempt) else None
+    return right if await _gate().take_turn(token + fingerprint, attempt) else None
 
 
 async def _note_use(account_id: int, digest: bytes) -> None:
@@ -140,6 +156,12 @@ _KEY = os.urandom(32)
 
 def _token(named: str, secret: str) -> bytes:
     return hashlib.blake2b(f"{named}\0{secret}".encode("utf-8", "surrogatepass"), key=_KEY, digest_size=24).digest()
+
+
+def _guess(named: str, secret: str) -> bytes:
+    """The same in all processes, for counting a guess once; too short to find the secret by it."""
+    text = f"{named}\0{secret[: passwords.MAX_LENGTH]}".encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(text, key=key_for("sign-in throttle"), digest_size=8).digest()
 
 
 def _fingerprint(encoded: str | None) -> bytes:

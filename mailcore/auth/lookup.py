@@ -16,19 +16,23 @@ from mailcore.arrays import Texts
 from mailcore.db import sql
 
 MAX_BATCH = 500
+_DIGEST = 32  # octets of a digest; behind it stands what the app password is good for
 
 WHO = sql(f"""
     SELECT a.address, a.id, a.name, d.name, a.password, a.is_active AND d.is_active,
         EXISTS (SELECT FROM mfa_authenticator m WHERE m.user_id = a.id AND m.type IN ('totp', 'webauthn')),
-        ARRAY(SELECT p.digest FROM accounts_apppassword p WHERE p.account_id = a.id
-            LIMIT {app_passwords.MAX_PER_ACCOUNT})
+        ARRAY(SELECT p.digest || convert_to(array_to_string(p.scopes, ' '), 'UTF8') FROM accounts_apppassword p
+            WHERE p.account_id = a.id LIMIT {app_passwords.MAX_PER_ACCOUNT})
     FROM accounts_account a JOIN accounts_domain d ON d.id = a.domain_id
     WHERE a.address = ANY(%s::text[])""")
 
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """An account as login sees it; `password` is None when no password can be right (none set, or a second factor)."""
+    """An account as login sees it; `password` is None when no password can be right (none set, or a second factor).
+
+    `digests` are those of its app passwords, with what each is good for.
+    """
 
     address: str
     account_id: int
@@ -36,7 +40,7 @@ class Person:
     domain: str
     password: str | None
     active: bool
-    digests: tuple[bytes, ...]
+    digests: dict[bytes, list[str]]
 
 
 async def person(address: str) -> Person | None:
@@ -54,7 +58,8 @@ async def _read(addresses: list[str]) -> dict[str, Person]:
     found = {}
     for address, account_id, name, domain, password, active, two_factor, digests in rows:
         usable = password if password.startswith("argon2$") and not two_factor else None
-        found[address] = Person(address, account_id, name, domain, usable, active, tuple(digests))
+        scopes = {bytes(each[:_DIGEST]): each[_DIGEST:].decode().split() for each in digests}
+        found[address] = Person(address, account_id, name, domain, usable, active, scopes)
     return found
 
 

@@ -185,7 +185,7 @@ class Connection(asyncio.Protocol):
         self.stranger = False
         self.closed = False
         self.why: str | None = None
-        """Words for a BYE that the sweep wants said."""
+        """Words for a BYE."""
         self.deadline = 0.0
         self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[None] | None = None
@@ -219,7 +219,7 @@ class Connection(asyncio.Protocol):
         self.task = self._loop.create_task(Session(self).run())
 
     def data_received(self, data: bytes) -> None:
-        if self._drained is None and not self.stranger:
+        if self._drained is None and not self.stranger and self.why is None:
             self.deadline = self._loop.time() + self.server.limits.idle
         self.framer.feed(data)
         if self._waiter is not None:
@@ -293,6 +293,8 @@ class Connection(asyncio.Protocol):
     async def next_event(self) -> Event | None:
         """What the client sent next; None when it has left or shall leave."""
         event, self._peeked = self._peeked, None
+        if self.why is not None:
+            return None  # what it sent before it was told to leave is not carried out
         while event is None:
             event = self.framer.next_event()
             if event is None and not await self.wait():
@@ -360,7 +362,13 @@ class Connection(asyncio.Protocol):
         if self._drained is not None or self.why is not None:
             self.abort()
             return
-        self.why = "You did not log in in time" if self.stranger else "You have been idle for too long"
+        self.dismiss("You did not log in in time" if self.stranger else "You have been idle for too long")
+
+    def dismiss(self, why: str) -> None:
+        """Say BYE and close, after the command that runs."""
+        if self.why is not None:
+            return
+        self.why = why
         self.deadline = self._loop.time() + self.server.limits.shutdown
         if self._waiter is None:
             # A command is running, or a literal is late: give it the grace period, then cut.

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mailcore import db, wake
+from mailcore.auth import standing
 from mailcore.conf import conf
 from mailcore.errors import Code, MailError
 from mailcore.imap import capabilities, errors, render
@@ -45,6 +46,7 @@ class Session:
 
     __slots__ = (
         "_unsubscribe",
+        "_unwatch",
         "append_to",
         "connection",
         "enabled",
@@ -76,6 +78,7 @@ class Session:
         """The tag of an APPEND that has been checked before its literal came, and its mailbox."""
         self.upload: Upload | None = None
         self._unsubscribe: Callable[[], None] | None = None
+        self._unwatch: Callable[[], None] | None = None
 
     # -- life
 
@@ -102,6 +105,8 @@ class Session:
             self.deselect()
             if self.upload is not None:
                 self.upload.close()
+            if self._unwatch is not None:
+                self._unwatch()
             if self.identity is not None:
                 self.server.leave(self.identity.account_id)
             connection.close()
@@ -219,6 +224,19 @@ class Session:
             self.upload = None
 
     # -- what handlers use
+
+    def enter(self, identity: Identity) -> None:
+        """The client has logged in, and stays for as long as what it logged in with is good. Raises TOO_MANY."""
+        self.server.enter(identity.account_id)
+        self.identity = identity
+        self.state = State.AUTHENTICATED
+        self.connection.framer.limits = self.server.frames_after_login
+        self.connection.known()
+        self._unwatch = standing.watch(identity.credential, self._no_longer_welcome)
+
+    def _no_longer_welcome(self) -> None:
+        log.info("an IMAP session of %s ends: its login is no longer good", self.who)
+        self.connection.dismiss("Your password or account has changed: log in again")
 
     @property
     def account_id(self) -> int:

@@ -19,6 +19,7 @@ from django.conf import settings
 from accounts import sessions
 from mailcore import db
 from mailcore.auth.login import login
+from mailcore.auth.standing import Credential, of_password
 from mailcore.errors import Code, MailError
 from mailcore.jmap import limits
 from mailcore.jmap.errors import Problem, limit_problem
@@ -32,11 +33,16 @@ STATUS = {Code.AUTH_FAILED: 401, Code.DISABLED: 403, Code.TOO_MANY: 429, Code.UN
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """An authenticated account; `by_cookie` for the webmail."""
+    """An authenticated account, and by what: auth.standing tells an event stream when that is no longer good."""
 
     account_id: int
-    by_cookie: bool
+    credential: Credential
     source: str
+
+    @property
+    def by_cookie(self) -> bool:
+        """For the webmail, which is in by its session."""
+        return self.credential.kind == "session"
 
 
 async def authenticate(request: Request) -> Caller:
@@ -47,22 +53,15 @@ async def authenticate(request: Request) -> Caller:
     cookie = request.cookie(settings.SESSION_COOKIE_NAME)
     try:
         async with db.read() as tx:
-            account_id = await sessions.account_id(tx, cookie)
+            found = await sessions.signed_in(tx, cookie)
     except MailError as error:
         raise _refused(error) from None
-    if account_id is None:
+    if cookie is None or found is None:
         raise Problem(401, "about:blank", "sign in first")
     if request.method not in SAFE_METHODS and request.header(b"x-mailstead") != "1":
         raise Problem(403, "about:blank", "requests with a session cookie need the header X-Mailstead: 1")
-    return Caller(account_id, True, request.source)
-
-
-async def still_valid(request: Request, caller: Caller) -> bool:
-    """Whether a long-lived request may go on: its session has not ended meanwhile."""
-    if not caller.by_cookie:
-        return True
-    async with db.read() as tx:
-        return await sessions.account_id(tx, request.cookie(settings.SESSION_COOKIE_NAME)) == caller.account_id
+    account_id, password = found
+    return Caller(account_id, Credential(account_id, "session", of_password(password), cookie), request.source)
 
 
 def challenge(request: Request, problem: Problem) -> tuple[tuple[bytes, bytes], ...]:
@@ -84,7 +83,7 @@ async def _basic(request: Request, scheme: str, credentials: str) -> Caller:
         identity = await login(address, secret, protocol="jmap", source=request.source)
     except MailError as error:
         raise _refused(error) from None
-    return Caller(identity.account_id, False, request.source)
+    return Caller(identity.account_id, identity.credential, request.source)
 
 
 def _refused(error: MailError) -> Problem:

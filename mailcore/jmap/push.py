@@ -9,8 +9,9 @@ import asyncio
 from contextlib import suppress
 
 from mailcore import db, wake
+from mailcore.auth import standing
 from mailcore.errors import MailError
-from mailcore.jmap import auth, ids, limits
+from mailcore.jmap import ids, limits
 from mailcore.jmap.auth import Caller, Slots
 from mailcore.jmap.errors import Problem
 from mailcore.jmap.http import NO_STORE, Receive, Request, Send, encode
@@ -28,8 +29,7 @@ _open: set[_Stream] = set()
 def end_all() -> None:
     """End every stream: the process stops. Their clients come back to the next one."""
     for stream in _open:
-        stream.ending = True
-        stream.stirred.set()
+        stream.end()
 
 
 class _Stream:
@@ -41,6 +41,11 @@ class _Stream:
         self.stirred = asyncio.Event()
         self.unknown = False
         self.ending = False
+
+    def end(self) -> None:
+        """Say nothing more, whatever happens."""
+        self.ending = True
+        self.stirred.set()
 
     def heard(self, happened: tuple[Change, ...]) -> None:
         """A listener of wake: nothing but notes, whatever the reader does."""
@@ -56,6 +61,7 @@ async def events(request: Request, caller: Caller, receive: Receive, send: Send)
     with STREAMS.taken(caller.account_id):
         stream = _Stream()
         unsubscribe = wake.subscribe(caller.account_id, stream.heard)
+        unwatch = standing.watch(caller.credential, stream.end)
         _open.add(stream)
         writer = asyncio.create_task(_write(request, caller, stream, send, types, close_after, ping))
         reader = asyncio.create_task(_until_gone(receive))
@@ -64,6 +70,7 @@ async def events(request: Request, caller: Caller, receive: Receive, send: Send)
         finally:
             _open.discard(stream)
             unsubscribe()
+            unwatch()
             for task in (writer, reader):
                 task.cancel()
             results = await asyncio.gather(writer, reader, return_exceptions=True)
@@ -114,8 +121,6 @@ async def _write(
         with suppress(TimeoutError):
             await asyncio.wait_for(stream.stirred.wait(), ping or DEFAULT_PING)
         if not stream.stirred.is_set():
-            if not await _may_go_on(request, caller):
-                break
             await _send(send, b'event: ping\ndata: {"interval":%d}\n\n' % ping if ping else b":\n\n")
             continue
         stream.stirred.clear()
@@ -131,13 +136,6 @@ async def _write(
             if close_after:
                 break
     await send({"type": "http.response.body", "body": b""})
-
-
-async def _may_go_on(request: Request, caller: Caller) -> bool:
-    try:
-        return await auth.still_valid(request, caller)
-    except MailError:
-        return True  # the database is away: that ends no session
 
 
 async def _state(caller: Caller) -> int:

@@ -40,6 +40,10 @@ class Disconnected(Exception):
     """There is nobody left to talk to."""
 
 
+class Dismissed(Exception):
+    """What the client logged in with is no longer good."""
+
+
 class ShuttingDown(Exception):
     """The server stops, and this client has no message under way that could still be taken."""
 
@@ -72,6 +76,7 @@ class Connection(SMTP):
         self._held_up = False
         self._ended = False
         self._leaving = False
+        self._dismissed = False
         self._deadline = 0.0
 
     # --- what the transport calls
@@ -129,12 +134,13 @@ class Connection(SMTP):
         return self.input.clear() if limit is None else self.input.take_up_to(limit)
 
     async def more(self) -> None:
-        """Send what is to be said and wait for the client. Raises Disconnected, ShuttingDown."""
+        """Send what is to be said and wait for the client. Raises Disconnected, Dismissed, ShuttingDown."""
         await self.flush()
         if self._ended:
             raise Disconnected
         if self.server.closing:
             raise ShuttingDown
+        self.require_welcome()
         if self._held_up and self.transport is not None:
             self._held_up = False
             self.transport.resume_reading()
@@ -143,6 +149,16 @@ class Connection(SMTP):
             await self._more
         finally:
             self._more = None
+
+    def dismiss(self) -> None:
+        """End the session at its next wait or command."""
+        self._dismissed = True
+        self.wake()
+
+    def require_welcome(self) -> None:
+        """Raises Dismissed."""
+        if self._dismissed:
+            raise Dismissed
 
     def wake(self) -> None:
         """Something happened: `more` returns and looks what."""

@@ -104,12 +104,11 @@ async def auth(session: Session, argument: bytes) -> None:
     if credentials.authzid and credentials.authzid.lower() != credentials.authcid.lower():
         raise CommandError(535, "5.7.8", "You cannot act for somebody else")
     try:
-        session.identity = await login(
-            credentials.authcid, credentials.password, protocol="submission", source=session.source
-        )
+        identity = await login(credentials.authcid, credentials.password, protocol="submission", source=session.source)
     except MailError as error:
         session.respond(errors.auth_reply(error))
         return
+    session.enter(identity)
     session.respond(reply(235, "2.7.0", "You are logged in"))
 
 

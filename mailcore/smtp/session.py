@@ -12,10 +12,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mailcore.auth import standing
 from mailcore.auth.login import Identity
 from mailcore.errors import MailError
 from mailcore.smtp import errors, extensions, transaction
-from mailcore.smtp.connection import WORK_LIMIT, Connection, Disconnected, ShuttingDown
+from mailcore.smtp.connection import WORK_LIMIT, Connection, Disconnected, Dismissed, ShuttingDown
 from mailcore.smtp.policy import Policy
 from mailcore.smtp.transaction import Transaction
 from mailcore.wire.smtp.command import no_argument, parse_command
@@ -40,6 +41,12 @@ class Session(Connection):
         self.extended = False
         self.transaction: Transaction | None = None
         self.admitted = False
+        self._unwatch: Callable[[], None] | None = None
+
+    def enter(self, identity: Identity) -> None:
+        """The client has logged in, and stays for as long as what it logged in with is good."""
+        self.identity = identity
+        self._unwatch = standing.watch(identity.credential, self.dismiss)
 
     @property
     def protocol(self) -> str:
@@ -60,18 +67,28 @@ class Session(Connection):
         self.helo = ""
         self.extended = False
         self.identity = None
+        self._stop_watching()
+
+    def _stop_watching(self) -> None:
+        if self._unwatch is not None:
+            self._unwatch()
+            self._unwatch = None
 
     async def _handle_client(self) -> None:  # the task that aiosmtpd starts for each connection
         try:
             await self._converse()
         except ShuttingDown:
             self.leave(reply(421, "4.3.2", "The server is shutting down"))
+        except Dismissed:
+            log.info("%s: a session of %s ends: its login is no longer good", self.policy.name, self.source)
+            self.leave(reply(421, "4.7.0", "Your password or account has changed: log in again"))
         except (Disconnected, ConnectionError):
             pass
         except Exception:
             log.exception("%s: the session of %s failed", self.policy.name, self.source)
             self.leave(reply(421, "4.3.0", "Something went wrong here, try again later"))
         finally:
+            self._stop_watching()
             self.reset()
             self.hang_up()
             self.server.left(self)
@@ -89,6 +106,7 @@ class Session(Connection):
             self.allow(self.policy.command_timeout)
             try:
                 command = parse_command(await self.read_line())
+                self.require_welcome()
                 self.allow(WORK_LIMIT)
                 await self._carry_out(command.verb, command.argument)
             except CommandError as error:

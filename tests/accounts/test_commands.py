@@ -137,6 +137,10 @@ def test_aliases_and_app_passwords_have_their_commands(example: None) -> None:
     rows = json.loads(run("apppassword", "list", "alice@example.org", "--json"))
     assert [(row["label"], row["last_used_at"]) for row in rows] == [("phone", None)]
     assert secret not in run("apppassword", "list", "alice@example.org")
+    assert rows[0]["protocols"] == "imap pop3 smtp jmap"
+    run("apppassword", "add", "alice@example.org", "--label", "printer", "--only", "SMTP, imap")
+    assert json.loads(run("apppassword", "list", "alice@example.org", "--json"))[1]["protocols"] == "imap smtp"
+    run("apppassword", "remove", "alice@example.org", "--label", "printer")
     run("apppassword", "remove", "alice@example.org", "--number", str(rows[0]["number"]))
     assert json.loads(run("apppassword", "list", "alice@example.org", "--json")) == []
 
@@ -156,6 +160,8 @@ def test_aliases_and_app_passwords_have_their_commands(example: None) -> None:
         (["alias", "add", "alice@example.org", "x@y.example"], "There is an account"),
         (["alias", "remove", "ghost@example.org"], "There is no alias"),
         (["apppassword", "add", "ghost@example.org"], "There is no account"),
+        (["apppassword", "add", "alice@example.org", "--only", "imap,web"], "'web' is no protocol of app passwords"),
+        (["apppassword", "add", "alice@example.org", "--only", ","], "at least one protocol"),
         (["apppassword", "remove", "alice@example.org", "--label", "x"], "no app password"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -142,13 +143,52 @@ def test_a_success_forgives_the_failures_before_it(clock: Clock) -> None:
     assert throttle.failed("192.0.2.1", "alice@example.org") == 0
 
 
+def test_what_one_process_counts_the_others_count_too(clock: Clock) -> None:
+    one, two = Throttle(clock), Throttle(clock)
+    told: list[list[str]] = []
+
+    def wire(source: Throttle, target: Throttle) -> None:
+        def share(content: list[str]) -> None:
+            told.append(content)
+            target.hear(json.loads(json.dumps(content)))
+
+        source.share = share
+
+    wire(one, two)
+    wire(two, one)
+    for n in range(PAIR_LIMIT):
+        assert one.refusal("2001:db8::1", "alice@example.org") is None
+        (one, two)[n % 2].failed("2001:db8::1", "Alice@example.org", b"guess %d" % n)
+    assert one.refusal("2001:db8::1", "alice@example.org") == two.refusal("2001:db8::1", "alice@example.org") == WINDOW
+    told.clear()
+    one.failed("192.0.2.9", "alice@example.org", b"old")
+    for throttle in (one, two):
+        assert throttle.failed("192.0.2.9", "alice@example.org", b"old") == 0
+    assert len(told) == 1, "the same wrong secret is told once"
+    one.succeeded("2001:db8::1", "alice@example.org")
+    assert two.refusal("2001:db8::1", "alice@example.org") is None
+    for _ in range(1000):
+        one.succeeded("2001:db8::1", "alice@example.org")
+        two.succeeded("2001:db8::1", "alice@example.org")
+    assert len(told) == 2, "and successes hardly ever"
+
+
+@pytest.mark.parametrize(
+    "content", [None, 1, "x", {}, [], ["failed"], ["failed", "a", "b", "no hex"], ["failed", 1, 2, 3]]
+)
+def test_what_is_no_news_is_ignored(content: object) -> None:
+    throttle = Throttle()
+    throttle.hear(content)
+    assert not throttle._failures
+
+
 def test_memory_is_bounded_however_many_names_are_tried(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("accounts.throttle.MAX_KEYS", 100)
     throttle = Throttle(clock)
     for number in range(1000):
         throttle.failed(f"192.0.2.{number % 250}", f"user{number}@example.org")
         throttle.succeeded("192.0.2.1", f"user{number}@example.org")
-    assert len(throttle._failures) <= 100 and len(throttle._known) <= 100
+    assert len(throttle._failures) <= 100 and len(throttle._known_until) <= 100
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -10,13 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import redis.asyncio
 from allauth.mfa.models import Authenticator
 from django.db import connections
 
 from accounts import app_passwords, passwords, people
 from accounts.models import AppPassword
 from accounts.throttle import ACCOUNT_LIMIT, PAIR_LIMIT, SOURCE_LIMIT, sign_ins
-from mailcore import db
+from mailcore import db, wake
 from mailcore.auth import login as auth
 from mailcore.auth.login import Identity, login
 from mailcore.errors import Code, MailError
@@ -194,6 +196,67 @@ async def test_an_app_password_works_however_it_is_typed_costs_no_argon2_and_end
         assert await refused(BOB, secret) is Code.AUTH_FAILED
         await changing(lambda: people.remove_app_password(people.get_account(ALICE), label="phone"))
         assert await refused(ALICE, secret) is Code.AUTH_FAILED
+
+
+@pytest.mark.parametrize(
+    ("scopes", "protocol", "welcome"),
+    [
+        (["imap"], "imap", True),
+        (["imap"], "submission", False),
+        (["smtp"], "submission", True),
+        (["smtp"], "jmap", False),
+        (["jmap", "smtp"], "jmap", True),
+        (["imap", "pop3", "smtp", "jmap"], "managesieve", True),
+        (["imap", "pop3", "smtp"], "managesieve", False),
+        (None, "pop3", True),
+    ],
+)
+async def test_an_app_password_is_good_for_what_it_was_made_for(
+    scopes: list[str] | None, protocol: str, welcome: bool
+) -> None:
+    secret = await changing(lambda: people.add_app_password(people.get_account(ALICE), "phone", scopes))
+    async with pool():
+        if welcome:
+            identity = await login(ALICE, secret, protocol=protocol, source="192.0.2.1")
+            assert (identity.address, identity.via) == (ALICE, "app password")
+        else:
+            with pytest.raises(MailError) as error:
+                await login(ALICE, secret, protocol=protocol, source="192.0.2.1")
+            assert error.value.code is Code.DISABLED and "not for this protocol" in error.value.text
+            assert (await changing(AppPassword.objects.get)).last_used_at is None
+
+
+async def test_failures_in_other_processes_count_here_and_ours_there(
+    valkey: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("accounts.throttle.LONGEST_DELAY", 0.0)
+
+    async def nothing(accounts: list[int]) -> dict[int, int]:
+        return {}
+
+    async with pool(), redis.asyncio.Redis.from_url(valkey) as client, client.pubsub() as channel:
+        await channel.subscribe(wake.NOTICES)
+        assert (await channel.get_message(timeout=5))["type"] == "subscribe"  # type: ignore[index]
+        await wake.start(valkey, nothing)
+        try:
+            assert await refused(ALICE, "a guess") is Code.AUTH_FAILED
+            told = None
+            while told is None:
+                told = await channel.get_message(timeout=5)
+            _process, topic, content = json.loads(told["data"])
+            assert (topic, content[:3]) == ("sign-in", ["failed", "192.0.2.1", ALICE])
+            assert "guess" not in str(told)
+            for n in range(PAIR_LIMIT):
+                notice = ["another process", "sign-in", ["failed", "198.51.100.7", BOB, f"{n:016x}"]]
+                while not await client.publish(wake.NOTICES, json.dumps(notice)) >= 2:
+                    await asyncio.sleep(0.01)  # this process does not listen yet
+            async with asyncio.timeout(5):
+                while sign_ins.refusal("198.51.100.7", BOB) is None:
+                    await asyncio.sleep(0.01)
+            assert await refused(BOB, "battery staple", source="198.51.100.7") is Code.TOO_MANY
+            assert (await enter(BOB, "battery staple")).address == BOB
+        finally:
+            await wake.stop()
 
 
 async def test_the_use_of_an_app_password_is_noted_once_in_a_while() -> None:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from django.contrib.sessions.models import Session
+from django.db import connection
 
+from accounts import people
 from mailcore import db, wake
+from mailcore.auth import standing
 from mailcore.jmap import limits, push
 from mailcore.store import changes, flags
 from mailcore.wake import Change
-from tests.jmap.world import SIMPLE, Client, World
+from tests.jmap.world import ALICE, PASSWORD, SIMPLE, Client, World
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -173,11 +176,45 @@ async def test_types_closeafter_and_ping(world: World, monkeypatch: pytest.Monke
 
 
 async def test_a_stream_ends_with_its_session(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "MIN_PING", 1)
-    async with stream(world.alice, "types=*&closeafter=no&ping=1") as events:
+    monkeypatch.setattr(standing, "POLL_SECONDS", 0.1)
+    async with stream(world.alice) as events:
         await asyncio.to_thread(Session.objects.all().delete)
         while (line := await events.line()) is not None:
             assert "StateChange" not in line
+
+
+async def test_streams_end_with_the_password_or_app_password_that_they_came_in_by(world: World) -> None:
+    def app_password() -> str:
+        return people.add_app_password(people.get_account(ALICE), "reader")
+
+    def changing(what: Callable[[], object]) -> None:
+        what()
+        connection.close()
+
+    def program(secret: str) -> Client:
+        return world.program(world.village.alice, ALICE, secret)
+
+    async def over(events: Stream) -> bool:
+        async with asyncio.timeout(2):
+            while (line := await events.line()) is not None:
+                assert "StateChange" not in line
+        return True
+
+    secret = await asyncio.to_thread(app_password)
+    async with (
+        stream(world.alice) as by_cookie,
+        stream(program(PASSWORD)) as by_password,
+        stream(program(secret)) as by_secret,
+        stream(world.bob) as bobs,
+    ):
+        await asyncio.to_thread(changing, lambda: people.set_password(people.get_account(ALICE), "another horse"))
+        assert await over(by_cookie) and await over(by_password)
+        await world.deliver(world.village.alice, SIMPLE.format(subject="New"))
+        assert (await by_secret.event())["event"] == "state", "its own secret still holds"
+        await asyncio.to_thread(changing, lambda: people.remove_app_password(people.get_account(ALICE), label="reader"))
+        assert await over(by_secret)
+        await world.deliver(world.village.bob, SIMPLE.format(subject="Bob's"))
+        assert (await bobs.event())["event"] == "state"
 
 
 async def test_a_slow_reader_costs_one_number(world: World) -> None:

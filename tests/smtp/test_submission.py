@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from pathlib import Path
 
 import pytest
@@ -159,8 +160,8 @@ async def test_a_receipt_that_is_asked_for_comes_by_way_of_the_queue(village: Vi
 
 
 async def test_an_account_that_is_disabled_sends_nothing_more(village: Village, tmp_path: Path) -> None:
-    def disable() -> None:
-        people.disable_account(people.get_account(ANN))
+    def disable() -> None:  # as nobody is told of who would end the session at once
+        Account.objects.filter(address=ANN).update(is_active=False)
         connection.close()
 
     async with running(tmp_path) as world, world.client("submission") as client:
@@ -203,3 +204,40 @@ async def test_strangers_get_nothing_on_the_submission_port(village: Village, tm
             "503 5.5.1",
             "250 2.0.0",
         ]
+
+
+async def test_a_session_ends_with_the_password_it_came_in_by(village: Village, tmp_path: Path) -> None:
+    def change() -> None:
+        people.set_password(people.get_account(ANN), "another horse")
+        connection.close()
+
+    def app_password(scopes: list[str]) -> str:
+        try:
+            return people.add_app_password(people.get_account(ANN), "", scopes)
+        finally:
+            connection.close()
+
+    secret = await asyncio.to_thread(app_password, ["smtp"])
+    reading = await asyncio.to_thread(app_password, ["imap", "jmap"])
+    async with (
+        running(tmp_path) as world,
+        world.client("submission") as idle,
+        world.client("submissions") as busy,
+        world.client("submissions") as printer,
+    ):
+        await idle.login()
+        await busy.login()
+        await printer.login(password=secret)
+        await busy.expect("MAIL FROM:<ann@example.org>", "250")
+        await busy.expect("RCPT TO:<bob@example.org>", "250")
+        await busy.expect("DATA", "354")
+        busy.say(MESSAGE)
+        await asyncio.to_thread(change)
+        for client in (idle, busy):
+            assert await client.hear() == "421 4.7.0 Your password or account has changed: log in again"
+            assert await client.closed()
+        assert await world.mail(village.bob) == []
+        assert (await printer.deliver(MESSAGE, "bob@example.org", ANN)).startswith("250")
+        async with world.client("submissions") as reader:
+            token = base64.b64encode(f"\0{ANN}\0{reading}".encode()).decode()
+            await reader.expect(f"AUTH PLAIN {token}", "525 5.7.13 This app password is not for this protocol")

@@ -7,7 +7,7 @@ from typing import NoReturn, cast
 from mailcore.auth.login import login as check_login
 from mailcore.errors import Code, MailError
 from mailcore.imap.errors import bad, no
-from mailcore.imap.registry import NOT_AUTHENTICATED, Done, State, command
+from mailcore.imap.registry import NOT_AUTHENTICATED, Done, command
 from mailcore.imap.session import Gone, Session
 from mailcore.wire import sasl
 from mailcore.wire.imap import response
@@ -84,11 +84,7 @@ async def _log_in(session: Session, address: str, secret: str) -> Done:
         if error.code is Code.UNAVAILABLE:
             raise
         _fail(session, error)
-    session.server.enter(identity.account_id)
-    session.identity = identity
-    session.state = State.AUTHENTICATED
-    connection.framer.limits = session.server.frames_after_login
-    connection.known()
+    session.enter(identity)
     return Done("Logged in", response.capability_code(session.capabilities()))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from accounts import people
+from accounts import app_passwords, people
 from mailcore.management import base
 
 
@@ -18,10 +18,15 @@ class Command(base.Command):
         add = verb("add", "Make an app password and print it, once.")
         add.add_argument("address")
         add.add_argument("--label", default="", help="what it is for, such as: phone")
+        add.add_argument(
+            "--only",
+            metavar="PROTOCOLS",
+            help=f"what it is good for, of {','.join(app_passwords.SCOPES)}; all of them when this is not given",
+        )
         listing = verb("list", "List an account's app passwords (not the secrets, which nobody keeps).")
         listing.add_argument("address")
         listing.add_argument("--json", action="store_true")
-        remove = verb("remove", "Remove an app password; programs using it are refused from their next login on.")
+        remove = verb("remove", "Remove an app password; programs using it are cut off.")
         remove.add_argument("address")
         which = remove.add_mutually_exclusive_group(required=True)
         which.add_argument("--label")
@@ -29,12 +34,23 @@ class Command(base.Command):
 
     def add(self, options: dict[str, Any]) -> None:
         account = people.get_account(options["address"])
-        self.stdout.write(people.add_app_password(account, options["label"]))
-        self.stderr.write(f"For {account.address}; it cannot be shown again. Hyphens and capitals do not matter.")
+        only = options["only"]
+        scopes = None if only is None else [name.strip().lower() for name in only.split(",") if name.strip()]
+        self.stdout.write(people.add_app_password(account, options["label"], scopes))
+        limits = "" if scopes is None else f", only for {', '.join(scopes)}"
+        self.stderr.write(
+            f"For {account.address}{limits}; it cannot be shown again. Hyphens and capitals do not matter."
+        )
 
     def list(self, options: dict[str, Any]) -> None:
         rows = [
-            {"number": row.pk, "label": row.label, "created_at": row.created_at, "last_used_at": row.last_used_at}
+            {
+                "number": row.pk,
+                "label": row.label,
+                "protocols": " ".join(row.scopes),
+                "created_at": row.created_at,
+                "last_used_at": row.last_used_at,
+            }
             for row in people.list_app_passwords(people.get_account(options["address"]))
         ]
         if options["json"]:
