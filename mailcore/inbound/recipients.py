@@ -57,6 +57,8 @@ NO_ROOM = sql("""
     WHERE account_id = ANY(%s::bigint[]) AND quota_bytes IS NOT NULL AND bytes + %s::bigint > quota_bytes""")
 
 FULL = "Mailbox full"
+# Seconds. Mail for an account that is removed or filled meanwhile is refused by the transaction that would store it.
+KEEP = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ class Directory:
     """Looks recipients up for all sessions of one event loop."""
 
     def __init__(self) -> None:
-        self._desk: Desk[str, _Direct] = Desk(_read)
+        self._desk: Desk[str, _Direct] = Desk(_read, keep=KEEP)
 
     async def resolve(
         self, parsed: Parsed, *, relay: bool, size: int = 0, notify: str | None = None, orcpt: str | None = None
