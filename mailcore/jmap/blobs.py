@@ -11,9 +11,10 @@ from mailcore.db import sql
 from mailcore.errors import Code, MailError
 from mailcore.jmap import limits, queries
 from mailcore.jmap.blob_ids import BlobId, parse_blob_id
-from mailcore.jmap.errors import SetError
+from mailcore.jmap.errors import SetError, limit_problem
 from mailcore.mime.decode import ENCODINGS, decode_range
-from mailcore.store import fetch
+from mailcore.store import fetch, uploads
+from mailcore.store.uploads import Allowance
 
 # Decoding more than this leaves the event loop.
 INLINE_OCTETS = 300_000
@@ -41,8 +42,20 @@ class Located:
         return self.encoding in ENCODINGS
 
 
-async def keep(digest: bytes, octets: bytes) -> None:
-    """Store an upload; what no message uses within a day may be swept."""
+async def keep(account_id: int, digest: bytes, octets: bytes) -> None:
+    """Store an upload; what no message uses within a day may be swept, and sooner when an account uploads too much.
+
+    Raises Problem `limit` when it uploads too much within an hour.
+    """
+    allowance = Allowance(limits.MAX_UNUSED_UPLOADS, limits.MAX_UNUSED_OCTETS)
+    try:
+        async with db.transaction() as tx:
+            await uploads.reserve(tx, account_id, digest, len(octets), allowance)
+    except MailError as error:
+        if error.code is not Code.OVER_QUOTA:
+            raise
+        raise limit_problem("maxUnusedUploads", error.text, 429) from None
+    # On its own, because blobs are locked in order of their hash.
     async with db.transaction() as tx:
         await tx.execute(KEEP, (digest, len(octets), octets))
 

@@ -6,6 +6,9 @@ from typing import Final
 
 MAX_SIZE_UPLOAD: Final = 50_000_000  # octets
 MAX_CONCURRENT_UPLOAD: Final = 4  # per account
+# Per account: what was uploaded within a day and became no message. The oldest make room, none younger than an hour.
+MAX_UNUSED_UPLOADS: Final = 5_000
+MAX_UNUSED_OCTETS: Final = max(1_000_000_000, 2 * MAX_SIZE_UPLOAD)
 MAX_SIZE_REQUEST: Final = 10_000_000  # octets
 MAX_CONCURRENT_REQUESTS: Final = 10  # per account
 MAX_CALLS: Final = 32

@@ -40,7 +40,10 @@ FOREVER = (b"cache-control", b"private, max-age=31536000, immutable")
 
 
 async def upload(request: Request, services: Services, caller: Caller, account: str, send: Send) -> None:
-    """POST /jmap/upload/{accountId}/: keep the body; a message that uses it must be written within a day."""
+    """POST /jmap/upload/{accountId}/: keep the body; a message that uses it must be written within a day.
+
+    Raises Problem 429 `limit` when the account has uploaded too much within an hour that is in no message.
+    """
     _own(caller, account)
     services.spool.mkdir(mode=0o700, parents=True, exist_ok=True)
     digest = hashlib.sha256()
@@ -54,7 +57,7 @@ async def upload(request: Request, services: Services, caller: Caller, account: 
         size = file.tell()
         async with services.large:
             file.seek(0)
-            await blobs.keep(digest.digest(), file.read())
+            await blobs.keep(caller.account_id, digest.digest(), file.read())
     kind = request.header(b"content-type").partition(";")[0].strip().lower()
     answer = {
         "accountId": account,

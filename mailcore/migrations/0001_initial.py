@@ -107,6 +107,20 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='Upload',
+            fields=[
+                ('pk', models.CompositePrimaryKey('account_id', 'hash', blank=True, editable=False, primary_key=True, serialize=False)),
+                ('account_id', models.BigIntegerField()),
+                ('hash', models.BinaryField(help_text='SHA-256', max_length=32)),
+                ('size', models.BigIntegerField()),
+                ('uploaded_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+            ],
+            options={
+                'db_table': 'upload',
+                'indexes': [models.Index(fields=['hash'], name='upload_hash')],
+            },
+        ),
+        migrations.CreateModel(
             name='ThreadKey',
             fields=[
                 ('pk', models.CompositePrimaryKey('account_id', 'key', blank=True, editable=False, primary_key=True, serialize=False)),

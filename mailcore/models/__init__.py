@@ -13,6 +13,7 @@ from mailcore.models.mail import (
     MessageText,
     Subscription,
     ThreadKey,
+    Upload,
 )
 from mailcore.models.trace import TraceEvent
 
@@ -32,4 +33,5 @@ __all__ = [
     "Subscription",
     "ThreadKey",
     "TraceEvent",
+    "Upload",
 ]

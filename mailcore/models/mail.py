@@ -90,6 +90,20 @@ class Blob(models.Model):
         db_table = "blob"
 
 
+class Upload(models.Model):
+    """What an account has uploaded (JMAP) within a day and no message holds yet; its octets are the blob's."""
+
+    pk = models.CompositePrimaryKey("account_id", "hash")
+    account_id = models.BigIntegerField()
+    hash = models.BinaryField(max_length=32, help_text="SHA-256")
+    size = models.BigIntegerField()
+    uploaded_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        db_table = "upload"
+        indexes = [models.Index(fields=["hash"], name="upload_hash")]
+
+
 class Message(models.Model):
     """A message of an account: immutable, and all of it but `thread_id` can be derived from the blob again."""
 

@@ -38,7 +38,7 @@ REMOVE = tuple(
     sql(f"DELETE FROM {table} WHERE account_id = %s::bigint")
     for table in (
         *("entry", "flag_change", "expunged", "message_text", "message", "thread_key", "subscription", "gone_mailbox"),
-        *("mailbox", "account_state"),
+        *("upload", "mailbox", "account_state"),
     )
 )
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
 
 import pytest
 
+from mailcore import db
 from mailcore.jmap import limits
 from mailcore.jmap.transfer import UPLOADS
 from tests.jmap.world import SIMPLE, Client, World
@@ -101,6 +103,67 @@ async def test_names_of_downloads_are_names(world: World) -> None:
         answer = await alice.request("GET", f"/jmap/download/{alice.id}/{blob}/{name}")
         expected = f"attachment; filename=\"{plain}\"; filename*=UTF-8''{whole}"
         assert answer.headers["content-disposition"] == expected, name
+
+
+async def _age(octets: bytes, hours: int) -> None:
+    """As if these had been uploaded so long ago."""
+    digest = hashlib.sha256(octets).digest()
+    async with db.transaction() as tx:
+        for table, column in (("upload", "uploaded_at"), ("blob", "touched_at")):
+            await tx.execute(
+                f"UPDATE {table} SET {column} = now() - make_interval(hours => %s::int) WHERE hash = %s::bytea",
+                (hours, digest),
+            )
+
+
+async def _there(client: Client, blob: str) -> bool:
+    return (await client.request("GET", f"/jmap/download/{client.id}/{blob}/x")).status == 200
+
+
+async def test_uploads_that_are_in_no_message_cannot_fill_the_disk(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MAX_UNUSED_OCTETS", 1_000_000)
+    alice, bob = world.alice, world.bob
+    first, second, third = (os.urandom(400_000) for _ in range(3))
+    blobs = [await upload(alice, first), await upload(alice, second)]
+    for _ in range(2):
+        refused = await alice.request("POST", f"/jmap/upload/{alice.id}/", third)
+        assert refused.status == 429
+        assert (refused.json["type"], refused.json["limit"]) == (
+            "urn:ietf:params:jmap:error:limit",
+            "maxUnusedUploads",
+        )
+    assert await upload(alice, first) == blobs[0], "the same octets again take no room"
+    shared = await upload(bob, first)
+    assert await upload(bob, third), "everybody has an allowance of his own"
+    # Whatever is older than an hour makes room, the oldest first; what somebody else needs stays his.
+    await _age(first, 3)
+    await _age(second, 2)
+    blobs.append(await upload(alice, third))
+    assert [await _there(alice, blob) for blob in blobs] == [True, True, True], "first is still held for Bob"
+    async with db.transaction() as tx:
+        await tx.execute("DELETE FROM upload WHERE account_id = %s::bigint", (bob.account,))
+    await _age(first, 3)
+    await upload(alice, first)  # makes `second` leave: it is the oldest now
+    assert not await _there(alice, blobs[1])
+    assert await _there(alice, blobs[0]) and await _there(bob, shared)
+
+
+async def test_what_became_a_message_counts_no_longer_as_an_upload(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MAX_UNUSED_UPLOADS", 2)
+    alice = world.alice
+    inbox = await alice.inbox()
+    for n in range(7):
+        letter = SIMPLE.format(subject=f"Import {n}").replace("\n", "\r\n").encode()
+        blob = await upload(alice, letter)
+        done = await alice.call("Email/import", emails={"a": {"blobId": blob, "mailboxIds": {inbox: True}}})
+        assert done["created"]
+    for octets in (b"one", b"two"):
+        await upload(alice, octets)
+    assert (await alice.request("POST", f"/jmap/upload/{alice.id}/", b"three")).status == 429
 
 
 async def test_caches_and_ranges(world: World) -> None:
