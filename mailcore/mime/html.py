@@ -20,11 +20,10 @@ _DROPPED = re.compile(
 _ATTRIBUTES = r"""(?:[^<>"']++|"[^"]*+"|'[^']*+')*"""
 # Elements inside a word or sentence leave no space behind.
 _INLINE = re.compile(
-    r"<(?=[/a-wA-W])/?(?:a(?:bbr)?|b(?:d[io]|ig)?|c(?:ite|ode)|d(?:el|fn)|em|font|i(?:ns)?|kbd|mark|o:p|q"
-    rf"|s(?:amp|mall|pan|tr(?:ike|ong)|u[bp])?|tt|u|var|wbr)(?:[\s/]{_ATTRIBUTES})?>",
+    r"(?:<(?=[/a-wA-W])/?(?:a(?:bbr)?|b(?:d[io]|ig)?|c(?:ite|ode)|d(?:el|fn)|em|font|i(?:ns)?|kbd|mark|o:p|q"
+    rf"|s(?:amp|mall|pan|tr(?:ike|ong)|u[bp])?|tt|u|var|wbr)(?:[\s/]{_ATTRIBUTES})?>)+",
     re.I,
 )
-_TAG = re.compile(rf"<[a-zA-Z/!?]{_ATTRIBUTES}>|<[a-zA-Z/!?][^<>]*+>?")
 _ENTITY = re.compile(r"&(?:#([0-9]{1,7})|#[xX]([0-9a-fA-F]{1,6})|([A-Za-z][A-Za-z0-9]{1,31}));?")
 _QUOTE = re.compile(r"<blockquote\b|<div\b[^<>]{0,200}\bclass=[\"']?(?:gmail_quote|moz-cite-prefix|yahoo_quoted)", re.I)
 
@@ -42,8 +41,7 @@ class _Runs(dict[str, str]):
     """What a run of markup leaves in the text, "" or a space: the same ones come again and again."""
 
     def __missing__(self, run: str) -> str:
-        rest = _TAG.sub(" ", _INLINE.sub("", _DROPPED.sub(" ", run)))
-        found = "" if not rest else " " if rest.isspace() else rest
+        found = "" if _INLINE.fullmatch(run) else " "
         if len(run) <= 128:
             if len(self) >= 2048:
                 self.clear()
