@@ -17,7 +17,7 @@ def bodystructure(raw: bytes, nodes: list[Node]) -> bytes:
     """BODYSTRUCTURE with extension data of the message whose rows are `nodes`."""
     if len(nodes) == 1:
         return _leaf(nodes[0])
-    envelopes = _envelopes(raw, nodes)
+    envelopes = _envelopes(raw, nodes) if any([node.is_message for node in nodes]) else {}
     children: list[list[bytes]] = [[] for _ in nodes]  # last child first
     built = b""
     for row in range(len(nodes) - 1, -1, -1):
