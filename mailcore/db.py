@@ -162,8 +162,16 @@ class AsyncTx:
             await self._connection.execute("BEGIN")
 
     async def call(self, query: str, values: Sequence[arrays.Array]) -> list[Row]:
-        if self._begin:
+        if self._begin or self._connection.pgconn.transaction_status != TransactionStatus.IDLE:
             return await self.fetch(query, values)
+        try:
+            return await self._call(query, values)
+        except psycopg.errors.InvalidSqlStatementName:
+            # psycopg deallocates all statements of a connection when it finds that necessary, and this one with its own.
+            _named.pop(self._connection, None)
+            return await self._call(query, values)
+
+    async def _call(self, query: str, values: Sequence[arrays.Array]) -> list[Row]:
         # Past the cursor: nothing is to be adapted, and what a cursor does for one statement costs 0.1 ms.
         connection, pgconn = self._connection, self._connection.pgconn
         name, numbered = _prepared(query)

@@ -43,6 +43,14 @@ async def test_an_error_leaves_the_connection_usable(pool):
         assert await tx.one("SELECT 1") == (1,)
 
 
+async def test_what_was_deallocated_is_prepared_again(pool):
+    async with db.read() as tx:
+        assert await tx.call(DIVIDE, (Int8s([5]),)) == [(20,)]
+        await tx.execute("DEALLOCATE ALL")  # as psycopg does by itself
+        assert await tx.call(DIVIDE, (Int8s([4]),)) == [(25,)]
+        assert await tx.call(DIVIDE, (Int8s([2]),)) == [(50,)]
+
+
 async def test_in_a_transaction_it_takes_part(pool):
     with pytest.raises(psycopg.errors.DivisionByZero):
         async with db.transaction() as tx:
