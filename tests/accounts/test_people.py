@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from accounts import app_passwords, passwords, people
 from accounts.errors import PeopleError
@@ -44,6 +46,13 @@ def test_a_domain_is_stored_as_dns_has_it_and_only_once() -> None:
     assert reason(people.add_domain, "xn--BCHER-kva.example") == "Domain xn--bcher-kva.example is hosted here already."
     assert "is not a domain name" in reason(people.add_domain, "-x.example")
     assert "is not a domain name" in reason(people.add_domain, "")
+
+
+def test_a_domain_that_is_there_costs_no_error_in_the_log_of_postgres() -> None:
+    people.add_domain("example.org")
+    with CaptureQueriesContext(connection) as said:
+        reason(people.add_domain, "example.org")
+    assert not any("INSERT" in query["sql"] for query in said.captured_queries)
 
 
 def test_an_account_needs_a_hosted_domain_and_the_text_says_how_to_get_one() -> None:
