@@ -29,7 +29,7 @@ POLL_SECONDS = 5.0
 # Hints that wait for Redis; beyond this the oldest are dropped, and the poll finds what they spoke of.
 BACKLOG = 10_000
 # Seconds between two deliveries to Redis: the first hint leaves at once, those of a busy moment share a message.
-BREATH = 0.01
+BREATH = 0.02
 
 
 class Change(NamedTuple):
