@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import repeat
 from typing import Any
 
 from mailcore.imap.errors import no
@@ -14,8 +15,8 @@ from mailcore.mime.decode import ENCODINGS, decode_transfer
 from mailcore.wire.imap import response
 from mailcore.wire.imap.fetch_item import FetchAttr, FetchBinary, FetchBinarySize, FetchBody, FetchItem, label
 
-# Beyond the row's own columns.
-COLUMNS = ("uid", "message_id", "size", "header_size")
+# Beyond the row's own columns; a whole message is found with these alone.
+COLUMNS = ("message_id", "size")
 _IDENTITY = frozenset(("7bit", "8bit", "binary"))
 _WHOLE = {"RFC822": Section(), "RFC822.HEADER": Section((), "HEADER"), "RFC822.TEXT": Section((), "TEXT")}
 
@@ -52,6 +53,17 @@ class Wanted:
     size: int
 
 
+def columns(items: Sequence[FetchItem]) -> tuple[str, ...]:
+    """The columns that `wanted` reads."""
+    if needs_parts(items):
+        return (*COLUMNS, "header_size", "parts")
+    whole = all(
+        item.name == "RFC822" if isinstance(item, FetchAttr) else isinstance(item, FetchBody) and not item.section.text
+        for item in items
+    )
+    return COLUMNS if whole else (*COLUMNS, "header_size")
+
+
 def needs_parts(items: Sequence[FetchItem]) -> bool:
     """Whether the part table is needed."""
     return any(
@@ -64,10 +76,9 @@ def wanted(items: Sequence[FetchItem], rows: Rows) -> Iterator[Wanted]:
     """The slices of each message. Raises Refused (UNKNOWN-CTE)."""
     with_parts = needs_parts(items)
     readers = [_reader(item) for item in items]
-    tables = map(unpack_parts, rows["parts"]) if with_parts else iter(([],) * len(rows))
-    for message_id, size, header_size, parts in zip(
-        rows["message_id"], rows["size"], rows["header_size"], tables, strict=True
-    ):
+    tables = map(unpack_parts, rows["parts"]) if with_parts else repeat([], len(rows))
+    headers = rows["header_size"] if "header_size" in rows.columns else repeat(0, len(rows))
+    for message_id, size, header_size, parts in zip(rows["message_id"], rows["size"], headers, tables, strict=True):
         answers = tuple([read(size, header_size, parts) for read in readers])
         yield Wanted(message_id, answers, sum([one.size for one in answers if isinstance(one, Piece)]))
 
@@ -155,6 +166,30 @@ def _binary_size(name: bytes, path: tuple[int, ...], size: int, header_size: int
         return b"%b %d" % (name, size)
     part = _decodable(name, path, parts)
     return b"%b %d" % (name, part.size if part is not None else 0)
+
+
+def assembler(
+    group: Sequence[tuple[bytes, Wanted]], write: Callable[[list[bytes]], None]
+) -> Generator[None, bytes | None, None]:
+    """Takes the octets of a group's slices in order (None: the message is gone) and writes line by line."""
+    for head, wanted in group:
+        out = [head]
+        for n, answer in enumerate(wanted.answers):
+            if n:
+                out.append(b" ")
+            if isinstance(answer, bytes):
+                out.append(answer)
+                continue
+            octets = yield
+            if octets is None:
+                out.append(answer.label + b" NIL")
+            elif answer.finish is None:
+                out += (b"%b {%d}\r\n" % (answer.label, len(octets)), octets)
+            else:
+                out.append(answer.answer(octets))
+        out.append(b")\r\n")
+        write(out)
+    yield
 
 
 def batches(messages: Sequence[tuple[Any, Wanted]], octets: int) -> Iterator[list[tuple[Any, Wanted]]]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
 from mailcore.arrays import Int4s, Int8s
-from mailcore.db import Row, Tx, sql
+from mailcore.db import AsyncTx, Row, Tx, sql
 from mailcore.errors import Code, MailError
 
 MAX_UID = 0xFFFFFFFF
@@ -77,6 +77,13 @@ SLICES = sql("""
     SELECT n.at, substring(b.data FROM n.start + 1 FOR n.length)
     FROM unnest(%s::bigint[], %s::int[], %s::int[]) WITH ORDINALITY AS n(id, start, length, at)
         JOIN message m ON m.account_id = %s::bigint AND m.id = n.id JOIN blob b ON b.hash = m.blob""")
+# The sort holds pointers to the octets, which are read one after the other.
+STREAM = sql("""
+    SELECT substring(s.data FROM s.start + 1 FOR s.length) FROM (
+        SELECT n.start, n.length, b.data
+        FROM unnest(%b::bigint[], %b::int[], %b::int[]) WITH ORDINALITY AS n(id, start, length, at)
+            LEFT JOIN message m ON m.account_id = (%b::bigint[])[1] AND m.id = n.id LEFT JOIN blob b ON b.hash = m.blob
+        ORDER BY n.at OFFSET 0) AS s""")
 FIRST_UNSEEN = sql("""
     SELECT uid FROM entry
     WHERE account_id = %s::bigint AND mailbox_id = %s::bigint AND flags & 1 = 0 ORDER BY uid LIMIT 1""")
@@ -191,6 +198,14 @@ async def slices(tx: Tx, account_id: int, pieces: Sequence[tuple[int, int, int]]
     for at, octets in await tx.fetch(SLICES, (Int8s(ids), Int4s(starts), Int4s(lengths), account_id)):
         found[at - 1] = octets
     return found
+
+
+async def stream(
+    tx: AsyncTx, account_id: int, pieces: Sequence[tuple[int, int, int]], take: Callable[[bytes | None], object]
+) -> None:
+    """`slices` one by one, each handed to `take` as it arrives. In async servers only."""
+    ids, starts, lengths = zip(*pieces, strict=True)
+    await tx.stream(STREAM, (Int8s(ids), Int4s(starts), Int4s(lengths), Int8s((account_id,))), take)
 
 
 async def first_unseen(tx: Tx, account_id: int, mailbox_id: int) -> int:

@@ -88,7 +88,8 @@ async def fetch_(session: Session, command: Command) -> Done:
     sizes = (NARROW_FIRST, NARROW_CHUNK) if plan.narrow else (FIRST, CHUNK)
     reader = _Reader(session, plan)
     reads = (reader.read(uids, seqs) for uids, seqs in view.chunks(slices, *sizes))
-    async for chunk in _ahead(reads):
+    async for read in _ahead(reads):
+        chunk = reader.finish(read)
         found += len(chunk.rows)
         if plan.bodies:
             await _send_bodies(session, plan, chunk)
@@ -114,9 +115,7 @@ def _plan(items: Sequence[FetchItem], session: Session) -> Plan:
     names = ["uid", "message_id"] if fixed else ["uid"]
     names += [name for column in columns for name in column.columns]
     if rest:
-        names += bodies.COLUMNS
-        if bodies.needs_parts(rest):
-            names.append("parts")
+        names += bodies.columns(rest)
     if seen:
         names += ("flags", "keywords", "modseq")
     return Plan(tuple(columns), tuple(fixed), tuple(rest), tuple(dict.fromkeys(names)), seen)
@@ -167,11 +166,16 @@ class _Reader:
         marked = False
         if plan.seen:
             rows, marked = await _mark_seen(session, columns, rows)
-        chunk = Rows(columns, rows, seqs, session.view)
-        if plan.fixed and tails is None:
-            tails = render.tails(plan.fixed, chunk)
-            memory.put(self._key, chunk["message_id"] if rows else (), tails, now)
-        return Chunk(chunk, tails, marked)
+        return Chunk(Rows(columns, rows, seqs, session.view), tails, marked)
+
+    def finish(self, chunk: Chunk) -> Chunk:
+        """Render and remember what never changes; apart from `read`, so that Postgres works meanwhile."""
+        if not self._plan.fixed or chunk.tails is not None:
+            return chunk
+        tails = render.tails(self._plan.fixed, chunk.rows)
+        ids = chunk.rows["message_id"] if len(chunk.rows) else ()
+        self._session.server.tails.put(self._key, ids, tails, asyncio.get_running_loop().time())
+        return Chunk(chunk.rows, tails, chunk.marked)
 
 
 def _known(rows: list[Row], uids: Sequence[int], seqs: Sequence[int]) -> tuple[list[Row], Sequence[int]]:
@@ -240,22 +244,46 @@ async def _send_bodies(session: Session, plan: Plan, chunk: Chunk) -> None:
     items = _with_flags(plan.items, session) if chunk.marked else plan.items
     heads = render.lines(items, chunk.rows, chunk.tails, b" " if items or plan.fixed else b"")
     messages = list(zip(heads, bodies.wanted(plan.bodies, chunk.rows), strict=True))
-    groups = list(bodies.batches(messages, OCTETS))
-    reads = (_slices(session, group) for group in groups)
-    connection = session.connection
-    at = 0
-    async for octets in _ahead(reads):
-        group = groups[at]
-        at += 1
-        if octets is None:
+    for group in bodies.batches(messages, OCTETS):
+        if group[0][1].size > OCTETS:
             try:
                 await _send_large(session, *group[0])
             except Exception as error:
                 # In the middle of a line, or even of a literal, nothing else can be said: not NO, and not BYE.
                 raise ConnectionAbortedError("a message could not be sent to its end") from error
         else:
-            connection.writelines(_group_lines(group, octets))
-        await connection.drain()
+            await _send_group(session, group)
+        await session.connection.drain()
+
+
+async def _send_group(session: Session, group: Sequence[tuple[bytes, Wanted]]) -> None:
+    """Pass the octets on as they come. A slow client makes nobody wait here: what it leaves is a group at most."""
+    connection, loop = session.connection, asyncio.get_running_loop()
+    waiting: list[bytes] = []
+
+    def write(line: list[bytes]) -> None:
+        # Together with whatever else has come by now: one system call for several messages.
+        if not waiting:
+            loop.call_soon(send)
+        waiting.extend(line)
+
+    def send() -> None:
+        if waiting:
+            connection.writelines(waiting)
+            waiting.clear()
+
+    lines = bodies.assembler(group, write)
+    next(lines)
+    pieces = [
+        (wanted.message_id, piece.start, piece.size)
+        for _, wanted in group
+        for piece in wanted.answers
+        if isinstance(piece, Piece)
+    ]
+    if pieces:
+        async with db.read() as tx:
+            await fetch.stream(tx, session.account_id, pieces, lines.send)
+    send()
 
 
 def _with_flags(items: tuple[Item, ...], session: Session) -> tuple[Item, ...]:
@@ -264,42 +292,6 @@ def _with_flags(items: tuple[Item, ...], session: Session) -> tuple[Item, ...]:
     if session.enabled & Enabled.CONDSTORE:
         wanted.append(render.column_item(FetchAttr("MODSEQ"), utf8=False))
     return items + tuple(item for item in wanted if item is not None and item not in items)
-
-
-async def _slices(session: Session, group: Sequence[tuple[bytes, Wanted]]) -> list[bytes | None] | None:
-    """The octets of a group's slices in order; None for a message that is too large to hold."""
-    if group[0][1].size > OCTETS:
-        return None
-    pieces = [
-        (wanted.message_id, piece.start, piece.size)
-        for _, wanted in group
-        for piece in wanted.answers
-        if isinstance(piece, Piece)
-    ]
-    if not pieces:
-        return []
-    async with db.read() as tx:
-        return await fetch.slices(tx, session.account_id, pieces)
-
-
-def _group_lines(group: Sequence[tuple[bytes, Wanted]], octets: Sequence[bytes | None]) -> list[bytes]:
-    out: list[bytes] = []
-    values = iter(octets)
-    for head, wanted in group:
-        out.append(head)
-        for n, answer in enumerate(wanted.answers):
-            if n:
-                out.append(b" ")
-            if isinstance(answer, bytes):
-                out.append(answer)
-            elif (value := next(values)) is None:
-                out.append(answer.label + b" NIL")
-            elif answer.finish is None:
-                out += (b"%b {%d}\r\n" % (answer.label, len(value)), value)
-            else:
-                out.append(answer.answer(value))
-        out.append(b")\r\n")
-    return out
 
 
 async def _send_large(session: Session, head: bytes, wanted: Wanted) -> None:
