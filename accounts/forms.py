@@ -1,4 +1,4 @@
-"""allauth's forms of signing in and changing the password, in our words and with our idea of an address."""
+"""The forms of signing in and changing the password (allauth's, in our words) and of app passwords."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Any
 from allauth.account.forms import ChangePasswordForm, LoginForm
 from django import forms
 
+from accounts import app_passwords
 from accounts.addresses import normalise
 from accounts.errors import AddressError
+from accounts.people import MAX_LABEL
 
 
 class SignInForm(LoginForm):
@@ -55,3 +57,24 @@ class PasswordForm(ChangePasswordForm):
             self.fields[name].label = label
             self.fields[name].widget.attrs.pop("placeholder", None)
         self.fields["oldpassword"].help_text = ""
+
+
+class AppPasswordForm(forms.Form):
+    """A new app password: what it is for, and which protocols it is good for."""
+
+    label = forms.CharField(
+        label="Name",
+        max_length=MAX_LABEL,
+        widget=forms.TextInput(attrs={"placeholder": "Phone", "autocomplete": "off"}),
+    )
+    scopes = forms.MultipleChoiceField(
+        choices=[
+            ("imap", "Reading mail (IMAP)"),
+            ("pop3", "Fetching mail (POP3)"),
+            ("smtp", "Sending mail (SMTP)"),
+            ("jmap", "Reading and sending (JMAP)"),
+        ],
+        initial=app_passwords.every_scope,
+        widget=forms.CheckboxSelectMultiple,
+        error_messages={"required": "Choose at least one."},
+    )

@@ -4,8 +4,8 @@ A login is checked once, a session lasts for days. Each process asks about all o
 few seconds, and at once about those of an account whose password, app passwords or state changed here or, as another
 process says (mailcore.wake), elsewhere. Sessions with another secret of the same account that still holds stay.
 
-The statement is given what each session came in by and returns those that would not be let in again. It costs 4 µs of
-Postgres for each, so 10,000 sessions keep it busy for 1 % of the time.
+The statement is given what each session came in by and returns those that would not be let in again. For 10,000
+sessions it takes Postgres 55 to 90 ms and this process 15 ms, every five seconds.
 """
 
 from __future__ import annotations

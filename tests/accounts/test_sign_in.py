@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 
@@ -12,8 +13,8 @@ from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
 
-from accounts import checks, people
-from accounts.models import Account
+from accounts import app_passwords, checks, people
+from accounts.models import Account, AppPassword
 from accounts.throttle import PAIR_LIMIT, SOURCE_LIMIT, sign_ins
 
 pytestmark = pytest.mark.django_db
@@ -226,3 +227,39 @@ def test_settings_that_accounts_relies_on_are_checked_at_start(settings: Any) ->
         "accounts.E001",
         "accounts.E002",
     ]
+
+
+PAGE = "/settings/security/app-passwords/"
+
+
+def test_app_passwords_are_made_listed_and_removed_on_their_page(client: Client) -> None:
+    assert client.get(PAGE).status_code == 302, "sign in first"
+    post(client, ALICE, "correct horse")
+    assert client.get(PAGE)["Location"].startswith("/login/again/"), "a browser left open makes no app passwords"
+    again = client.post(f"/login/again/?next={PAGE}", {"password": "correct horse"})
+    assert (again.status_code, again["Location"]) == (302, PAGE)
+    made = client.post(PAGE, {"add": "1", "label": "Printer", "scopes": ["smtp"]})
+    assert "no-store" in made["Cache-Control"]
+    (secret,) = re.findall(r'<code id="secret">([a-z2-7-]{34})</code>', made.content.decode())
+    row = AppPassword.objects.get()
+    assert bytes(row.digest) == app_passwords.digest(secret) and row.scopes == ["smtp"] and row.label == "Printer"
+    page = client.get(PAGE).content.decode()
+    assert "Printer" in page and "SMTP" in page and secret not in page
+    for wrong, words in (
+        ({"add": "1", "label": "Printer", "scopes": ["imap"]}, "labelled"),
+        ({"add": "1", "label": "", "scopes": ["imap"]}, "required"),
+        ({"add": "1", "label": "x"}, "Choose at least one"),
+        ({"add": "1", "label": "x", "scopes": ["web"]}, "not one of the available choices"),
+        ({"remove": "99999999999999999999"}, "gone already"),
+        ({"remove": "x"}, "gone already"),
+    ):
+        answer = client.post(PAGE, wrong)
+        assert answer.status_code == 200 and words in answer.content.decode(), wrong
+    bob = Client()
+    post(bob, BOB, "battery staple")
+    bob.post(f"/login/again/?next={PAGE}", {"password": "battery staple"})
+    bob.post(PAGE, {"remove": str(row.pk)})
+    assert "Printer" not in bob.get(PAGE).content.decode() and AppPassword.objects.count() == 1, "it is Alice's"
+    assert post(Client(), ALICE, secret).status_code == 200, "an app password opens no webmail"
+    assert client.post(PAGE, {"remove": str(row.pk)}).status_code == 302
+    assert not AppPassword.objects.exists()

@@ -36,6 +36,7 @@ function accountMenu(event) {
     null,
     { label: "Keyboard shortcuts", icon: "keyboard", detail: "?", run: showShortcuts },
     { label: "Change password", icon: "key-round", run: () => location.assign("/settings/security/password/") },
+    { label: "App passwords", icon: "key-round", run: () => location.assign("/settings/security/app-passwords/") },
     { label: "Two-factor sign-in", icon: "shield-check", run: () => location.assign("/settings/security/two-factor/") },
     { label: "Sign out", icon: "log-out", run: () => document.getElementById("sign-out").submit() },
   ], { label: "Account", heading: session?.username });
