@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote
 
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from accounts import people as village
 from accounts.models import Account, AppPassword
+from mailcore import db
 from mailcore.auth import standing
 from tests.imap.conftest import Person
 from tests.imap.running import Running
@@ -49,6 +56,25 @@ def test_a_new_password_ends_the_sessions_of_the_old_one_at_once(imap: Running, 
         assert phone.line().startswith(b"c OK")
         village.remove_app_password(account, label="phone")
         assert phone.line() == BYE
+
+
+def test_a_command_in_another_process_ends_sessions_here_at_once(
+    imap: Running, alice: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standing, "POLL_SECONDS", 600.0)  # so that only the hint can do it
+    where = {key: quote(str(value), safe="") for key, value in conninfo_to_dict(db.dsn()).items()}
+    url = "postgresql://{user}:{password}@/{dbname}?host={host}&port={port}".format(**({"password": ""} | where))
+    with closing(enter(imap, alice.address, alice.password, "b IDLE")) as wire:
+        done = subprocess.run(
+            [sys.executable, "manage.py", "account", "passwd", alice.address, "--password", "a new horse"],
+            env=os.environ | {"DATABASE_URL": url},
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert wire.line() == BYE
 
 
 def test_a_disabled_account_has_no_sessions(imap: Running, alice: Person, people: object) -> None:
