@@ -22,7 +22,7 @@ INBOX_ID = 1
 @dataclass(frozen=True, slots=True)
 class Incoming:
     """One message for one mailbox. `mailbox_id` 0 = INBOX; `internal_date` None = now; `recipient` only for the
-    trace."""
+    trace; `digest` the SHA-256 of `raw` if it is known already."""
 
     account_id: int
     mailbox_id: int
@@ -33,6 +33,7 @@ class Incoming:
     internal_date: datetime | None = None
     trace_id: str | None = None
     recipient: str | None = None
+    digest: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +95,11 @@ class _Rows:
     def add(self, number: int, job: Job) -> None:
         """A job with items. Raises BAD_VALUE for keywords that cannot be stored."""
         keywords = [" ".join(check_keywords(item.keywords)) or None for item in job.items]
+        digests: dict[int, bytes] = {}  # by object: a message to many is hashed once
         for item, words in zip(job.items, keywords, strict=True):
-            digest = hashlib.sha256(item.raw).digest()
+            digest = item.digest or digests.get(id(item.raw))
+            if not digest:
+                digest = digests[id(item.raw)] = hashlib.sha256(item.raw).digest()
             mail = self.mails.get(digest)
             if mail is None:
                 mail = self._message(digest, item.raw, item.derived)
