@@ -29,6 +29,9 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=1, help="rounds of inbound and append, servers in turn")
     parser.add_argument("--messages", type=int, default=10_000, help="size of the large mailbox")
+    parser.add_argument(
+        "--processes", type=int, default=1, help="mail processes of Mailstead (the rivals use every core as they are)"
+    )
     parser.add_argument("--without-rivals", action="store_true", help="Mailstead alone")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     options = parser.parse_args()
@@ -62,13 +65,10 @@ def main() -> int:
             say(f"starting {kind}")
             folder = Path(tempfile.mkdtemp(prefix=f"bench-{kind}-"))
             os.chmod(folder, 0o755)
-            start = (
-                servers.start_mailstead
-                if kind == "mailstead"
-                else lambda path, kind=kind: servers.start_rival(kind, path)
-            )
-            server = running[kind] = start(folder)
-            if kind == "mailstead":
+            if kind != "mailstead":
+                running[kind] = servers.start_rival(kind, folder)
+            else:
+                server = running[kind] = servers.start_mailstead(folder, options.processes)
                 keep(kind, {"start": server.started_in, "installation_mb": measure.memory_kb(server.roots) / 1024})
         for kind, server in running.items():
             # First, while no heap that others have left hides what a session takes.

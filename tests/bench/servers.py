@@ -93,7 +93,7 @@ def wait_port(port: int, seconds: float = 60) -> None:
 # Mailstead
 
 
-def start_mailstead(folder: Path) -> Server:
+def start_mailstead(folder: Path, processes: int = 1) -> Server:
     """Mailstead as `manage.py up` runs it, started twice: the second start is the one that is timed."""
     ports = free_ports(9)
     names = ("HTTP", "SMTP", "SUBMISSION", "SUBMISSIONS", "IMAP", "IMAPS", "POP3", "POP3S", "SIEVE")
@@ -102,6 +102,7 @@ def start_mailstead(folder: Path) -> Server:
     }
     environment |= {f"MAILSTEAD_{name}_PORT": str(port) for name, port in zip(names, ports, strict=True)}
     environment |= {"MAILSTEAD_DATA": str(folder / "data"), "MAILSTEAD_HOSTNAME": f"mx.{DOMAIN}"}
+    environment["MAILSTEAD_PROCESSES"] = str(processes)
     manage = [sys.executable, str(ROOT / "manage.py")]
     log = (folder / "up.log").open("ab")
 
@@ -142,7 +143,8 @@ def start_mailstead(folder: Path) -> Server:
 
 
 def _listener(port: int) -> list[int]:
-    """The process that listens on a port, by its socket's inode."""
+    """The processes that listen on a port, by their sockets' inodes."""
+    found = []
     wanted = f":{port:04X}"
     inodes = {
         line.split()[9]
@@ -155,8 +157,8 @@ def _listener(port: int) -> list[int]:
         except OSError:
             continue
         if links & {f"socket:[{inode}]" for inode in inodes}:
-            return [int(entry)]
-    return []
+            found.append(int(entry))
+    return found
 
 
 # Postfix and Dovecot
