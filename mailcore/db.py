@@ -172,7 +172,7 @@ class AsyncTx:
         try:
             return await self._call(query, values)
         except psycopg.errors.InvalidSqlStatementName:
-            # psycopg deallocates all statements of a connection when it finds that necessary, and this one with its own.
+            # psycopg deallocates all statements of a connection when it finds that necessary: this one, too.
             _named.pop(self._connection, None)
             return await self._call(query, values)
 
