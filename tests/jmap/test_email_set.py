@@ -423,10 +423,10 @@ async def test_many_at_once_cost_few_statements(world: World, monkeypatch: pytes
     count = 0
     run = db.AsyncTx._run
 
-    async def counted(self: db.AsyncTx, *args: Any) -> None:
+    async def counted(self: db.AsyncTx, *args: Any) -> Any:
         nonlocal count
         count += 1
-        await run(self, *args)
+        return await run(self, *args)
 
     monkeypatch.setattr(db.AsyncTx, "_run", counted)
     await alice.call("Email/set", update={one: {"keywords/$seen": True} for one in ids})
