@@ -18,6 +18,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -46,10 +47,22 @@ class Server:
         return launch.execute(self.argv, output, self.identity, death=self.stop, privileges=self.privileges)
 
 
+def _shared_buffers() -> str:
+    """An eighth of the memory there is, within limits.
+
+    What does not fit is copied from the system's cache and checked each time: reading 330 MB of bodies cost Postgres
+    690 ms of CPU with 128 MB, 460 with 512. An idle installation is about 15 MB larger for it.
+    """
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with suppress(OSError, ValueError):  # a container's limit; "max" = none
+        memory = min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return f"{min(max(memory // 8 >> 20, 128), 512)}MB"
+
+
 # Modest memory for a whole idle installation; everything about durability stays at Postgres's own safe defaults.
 POSTGRES_SETTINGS: dict[str, str] = {
     "max_connections": "120",
-    "shared_buffers": "128MB",
+    "shared_buffers": _shared_buffers(),
     "effective_cache_size": "1GB",
     "work_mem": "8MB",
     "maintenance_work_mem": "64MB",
