@@ -30,6 +30,8 @@ _LOGGED_IN = (
     "ID",
     "IDLE",
     "NAMESPACE",
+    "QUOTA",
+    "QUOTA=RES-STORAGE",
     "UNSELECT",
     "CHILDREN",
     "LIST-EXTENDED",

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from accounts.models import Account
+from mailcore import provision
 from tests.imap.conftest import Person
 from tests.imap.running import HOST, Running
 from tests.transcripts.runner import Player, World
@@ -23,4 +25,7 @@ def test_transcript(script: Path, imap: Running, people: Callable[[str], Person]
     def deliver(name: str, raw: bytes) -> None:
         imap.deliver(people(name).account_id, raw)
 
-    Player(World(HOST, imap.port, imap.tls_port, account, deliver)).play(script)
+    def quota(name: str, octets: int) -> None:
+        provision.set_quota(Account.objects.get(pk=people(name).account_id), octets)
+
+    Player(World(HOST, imap.port, imap.tls_port, account, deliver, quota)).play(script)

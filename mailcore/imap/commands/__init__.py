@@ -16,6 +16,7 @@ FAMILIES = (
     "login",
     "mailboxes",
     "search",
+    "quota",
     "select",
     "status",
     "store",

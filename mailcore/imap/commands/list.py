@@ -29,11 +29,12 @@ async def list_(session: Session, command: Command) -> Done:
     async with db.read() as tx:
         found = await mailboxes.all(tx, session.account_id)
         subscribed = set(await mailboxes.subscriptions(tx, session.account_id))
+        freeable = await status.reclaimable(tx, session.account_id, found, status_items)
     lines = []
     for name, mailbox, attributes, childinfo in _entries(args, found, subscribed):
         lines.append(response.list_line(name, attributes, utf8=session.utf8, childinfo=childinfo))
         if status_items and mailbox is not None:
-            lines.append(status.line(session, mailbox, status_items))
+            lines.append(status.line(session, mailbox, status_items, freeable))
     session.send(b"".join(lines))
     return Done("LIST completed")
 

@@ -1,15 +1,15 @@
-"""STATUS: a mailbox's numbers without opening it (RFC 9051 §6.3.11, RFC 7162, 8438, 8474, 7889)."""
+"""STATUS: a mailbox's numbers without opening it (RFC 9051 §6.3.11, RFC 7162, 8438, 8474, 7889, 9208)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import cast
 
 from mailcore import db
 from mailcore.imap.capabilities import Enabled
 from mailcore.imap.registry import LOGGED_IN, Done, command
 from mailcore.imap.session import Session
-from mailcore.store import mailboxes
+from mailcore.store import mailboxes, quota
 from mailcore.store.mailboxes import Mailbox
 from mailcore.wire.imap import response
 from mailcore.wire.imap.commands import Command, StatusArgs
@@ -33,7 +33,8 @@ async def status(session: Session, command: Command) -> Done:
     note_items(session, args.items)
     async with db.read() as tx:
         mailbox = await mailboxes.by_name(tx, session.account_id, args.mailbox)
-    session.send(line(session, mailbox, args.items))
+        freeable = await reclaimable(tx, session.account_id, [mailbox], args.items)
+    session.send(line(session, mailbox, args.items, freeable))
     return Done("STATUS completed")
 
 
@@ -43,12 +44,21 @@ def note_items(session: Session, items: Sequence[str]) -> None:
         session.enabled |= Enabled.CONDSTORE
 
 
-def line(session: Session, mailbox: Mailbox, items: Sequence[str]) -> bytes:
+async def reclaimable(tx: db.Tx, account_id: int, found: Iterable[Mailbox], items: Sequence[str]) -> dict[int, int]:
+    """What DELETED-STORAGE says (RFC 9208 §4.1.4), by mailbox, if it is asked for."""
+    if "DELETED-STORAGE" not in items:
+        return {}
+    return await quota.reclaimable(tx, account_id, [mailbox.id for mailbox in found if mailbox.deleted])
+
+
+def line(session: Session, mailbox: Mailbox, items: Sequence[str], freeable: Mapping[int, int]) -> bytes:
     """* STATUS name (...)."""
     values: dict[str, int | str | None] = {}
     for item in items:
         if item == "APPENDLIMIT":
             values[item] = session.server.message_size
+        elif item == "DELETED-STORAGE":
+            values[item] = freeable.get(mailbox.id, 0)
         elif item == "RECENT":
             known = session.server.recent.known(session.account_id, mailbox.id)
             # Exact only where messages since the last SELECT still lie at the end, which is what \\Recent is about.

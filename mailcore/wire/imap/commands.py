@@ -8,6 +8,7 @@ from datetime import datetime
 from mailcore.wire.imap.fetch_item import FetchItem
 from mailcore.wire.imap.frames import Literal, StreamedLiteral
 from mailcore.wire.imap.numset import SequenceSet
+from mailcore.wire.imap.quota import QuotaArgs, SetQuotaArgs
 from mailcore.wire.imap.search_key import SearchKey
 
 
@@ -222,6 +223,8 @@ class Command:
     """A parsed command. `name` is in upper case with one space ("UID FETCH"); it alone decides the type of args."""
 
     tag: str
+    | QuotaArgs
+    | SetQuotaArgs
     name: str
     args: Args
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mailcore.wire.imap import quota
 from mailcore.wire.imap.commands import (
     AppendArgs,
     Args,
@@ -311,6 +312,9 @@ COMMANDS: Mapping[str, Grammar] = {
     "STATUS": Grammar(_status, "mailbox (item ...)"),
     "APPEND": Grammar(parse_append, 'mailbox [(flag ...)] ["date-time"] {size}'),
     "SEARCH": Grammar(_search, _SEARCH_USAGE),
+    "GETQUOTA": Grammar(quota.parse_root, "quota-root"),
+    "GETQUOTAROOT": Grammar(_arguments(MailboxArgs, _MAILBOX), "mailbox"),
+    "SETQUOTA": Grammar(quota.parse_set, "quota-root (resource limit ...)"),
     "UID SEARCH": Grammar(_search, _SEARCH_USAGE),
     "FETCH": Grammar(_fetch_by_seq, _NUMBERS_ITEMS),
     "UID FETCH": Grammar(_fetch, _NUMBERS_ITEMS),
