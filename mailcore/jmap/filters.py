@@ -15,7 +15,14 @@ from mailcore.store.search import Criterion
 
 Json = dict[str, Any]
 
-SORTS = {"receivedAt": "arrival", "sentAt": "sent", "size": "size", "from": "from", "to": "to", "subject": "subject"}
+SORTS = {
+    "receivedAt": "arrival",
+    "sentAt": "sent",
+    "size": "size",
+    "from": "displayfrom",
+    "to": "displayto",
+    "subject": "subject",
+}
 NEWEST_FIRST = (("arrival", True),)
 _WORDS = re.compile(r'"([^"]+)"|([^\s"]+)')
 _FIELD_NAME = re.compile(r"[!-9;-~]{1,200}")

@@ -15,6 +15,8 @@ ALTER TABLE message
     ALTER COLUMN envelope SET STORAGE MAIN,
     ALTER COLUMN bodystructure SET STORAGE MAIN,
     ALTER COLUMN headers SET STORAGE MAIN,
+    ALTER COLUMN sort_keys SET STORAGE MAIN,
+    ALTER COLUMN ancestry SET STORAGE MAIN,
     ALTER COLUMN parts SET STORAGE EXTERNAL,
     ALTER COLUMN summary SET STORAGE EXTERNAL;
 -- Hot narrow rows: leave room for in-page updates and vacuum them early.

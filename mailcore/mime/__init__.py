@@ -19,7 +19,7 @@ from mailcore.mime.html import text_of_html
 from mailcore.mime.parts import body_parts, unpack_parts
 from mailcore.mime.section import pick, section, section_range
 from mailcore.mime.structure import body_from
-from mailcore.mime.subject import base_subject
+from mailcore.mime.subject import base_subject, is_reply
 from mailcore.mime.types import Addr, Derived, Mailbox, Part, SearchText, Section, Summary
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "fold",
     "header_fields",
     "header_values",
+    "is_reply",
     "message_ids",
     "parse",
     "parse_addresses",

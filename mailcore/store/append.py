@@ -11,7 +11,7 @@ from mailcore.arrays import Array, Bools, Byteas, Dates, Int4s, Int8s, Texts, Ti
 from mailcore.db import Tx, sql
 from mailcore.errors import Code, MailError
 from mailcore.mime import Derived
-from mailcore.store import queue, threads, trace
+from mailcore.store import ordering, queue, threads, trace
 from mailcore.store.flags import check_keywords
 from mailcore.wake import Change
 
@@ -63,7 +63,7 @@ Results = list[Appended | MailError]
 
 _MESSAGE = (
     *(Byteas, Byteas, Int8s, Int4s, Timestamps, Dates, Bools, Texts, Texts, Texts, Byteas, Byteas, Byteas, Byteas),
-    *(Texts, Texts, Texts, Texts, Texts, Texts, Int4s, Texts, Int4s, Int4s),
+    *(Texts, Texts, Texts, Texts, Texts, Texts, Int4s, Texts, Texts, Byteas, Int4s, Int4s),
 )
 _ITEM = (Int4s, Bools, Int4s, Int8s, Int8s, Int4s, Texts, Timestamps, Texts, Texts)
 
@@ -72,7 +72,8 @@ APPEND = sql("""
     SELECT * FROM append_messages(
         %b::bytea[], %b::bytea[], %b::bigint[], %b::int[], %b::timestamptz[], %b::date[], %b::bool[], %b::text[],
         %b::text[], %b::text[], %b::bytea[], %b::bytea[], %b::bytea[], %b::bytea[], %b::text[], %b::text[],
-        %b::text[], %b::text[], %b::text[], %b::text[], %b::int[], %b::text[], %b::int[], %b::int[], %b::bigint[],
+        %b::text[], %b::text[], %b::text[], %b::text[], %b::int[], %b::text[], %b::text[], %b::bytea[], %b::int[],
+        %b::int[], %b::bigint[],
         %b::int[], %b::bool[], %b::int[], %b::bigint[], %b::bigint[], %b::int[], %b::text[], %b::timestamptz[],
         %b::text[], %b::text[],
         %b::int[], %b::timestamptz[], %b::text[], %b::text[], %b::bigint[], %b::bigint[], %b::text[], %b::text[],
@@ -120,10 +121,11 @@ class _Rows:
         self.messages.append(
             (
                 *(digest, raw, len(raw), derived.header_size, summary.sent_at, sent_on, derived.has_attachment),
-                *(trace.message_id(summary.message_id[0] if summary.message_id else None), summary.base_subject),
+                *(trace.message_id(summary.message_id[0] if summary.message_id else None), ordering.subject(summary)),
                 *(derived.preview, derived.envelope, derived.bodystructure, derived.headers, derived.parts),
                 *(summary.to_json(), text.from_, text.to, text.cc, text.bcc, text.subject, len(text.header) + 2),
-                *(f"{text.header}\x01{text.body}", first_key, len(self.keys)),
+                *(f"{text.header}\x01{text.body}", ordering.sort_keys(summary), ordering.ancestry(summary)),
+                *(first_key, len(self.keys)),
             )
         )
         mail = self.mails[digest] = len(self.messages)

@@ -11,8 +11,8 @@ CREATE OR REPLACE FUNCTION append_messages(
     m_hash bytea[], m_data bytea[], m_size bigint[], m_header_size int[], m_sent_at timestamptz[], m_sent_on date[],
     m_has_attachment bool[], m_message_id text[], m_base_subject text[], m_preview text[], m_envelope bytea[],
     m_bodystructure bytea[], m_headers bytea[], m_parts bytea[], m_summary text[], m_from text[], m_to text[],
-    m_cc text[], m_bcc text[], m_subject text[], m_body_at int[], m_text text[], m_keys_from int[], m_keys_to int[],
-    m_keys bigint[],
+    m_cc text[], m_bcc text[], m_subject text[], m_body_at int[], m_text text[], m_sort_keys text[], m_ancestry bytea[],
+    m_keys_from int[], m_keys_to int[], m_keys bigint[],
     i_job int[], i_atomic bool[], i_mail int[], i_account bigint[], i_mailbox bigint[], i_flags int[],
     i_keywords text[], i_internal_date timestamptz[], i_trace_id text[], i_recipient text[],
     e_job int[], e_at timestamptz[], e_trace_id text[], e_step text[], e_account bigint[], e_outbound bigint[], e_sender text[],
@@ -50,10 +50,10 @@ BEGIN
                 AS i(job, atomic, mail, account, mailbox, flags, keywords, internal_date, trace_id, recipient, n)
             JOIN unnest(m_hash, m_size, m_header_size, m_sent_at, m_sent_on, m_has_attachment, m_message_id,
                 m_base_subject, m_preview, m_envelope, m_bodystructure, m_headers, m_parts, m_summary, m_from, m_to, m_cc, m_bcc,
-                m_subject, m_body_at, m_text, m_keys_from, m_keys_to) WITH ORDINALITY
+                m_subject, m_body_at, m_text, m_sort_keys, m_ancestry, m_keys_from, m_keys_to) WITH ORDINALITY
                 AS m(hash, size, header_size, sent_at, sent_on, has_attachment, message_id, base_subject, preview, envelope,
                 bodystructure, headers, parts, summary, from_text, to_text, cc_text, bcc_text, subject_text, body_at,
-                text, keys_from, keys_to, mail) USING (mail)
+                text, sort_keys, ancestry, keys_from, keys_to, mail) USING (mail)
         ORDER BY i.n
     LOOP
         IF item.job <> job THEN
@@ -109,10 +109,10 @@ BEGIN
         INSERT INTO thread_key (account_id, key, thread_id)
             SELECT item.account, k, o_thread FROM unnest(keys) k ON CONFLICT DO NOTHING;
         INSERT INTO message (account_id, id, blob, size, header_size, thread_id, created_modseq, received_at, sent_at,
-            sent_on, has_attachment, base_subject, preview, envelope, bodystructure, headers, parts, summary)
+            sent_on, has_attachment, base_subject, sort_keys, ancestry, preview, envelope, bodystructure, headers, parts, summary)
         VALUES (item.account, o_message, item.hash, item.size, item.header_size, o_thread, o_modseq,
             coalesce(item.internal_date, now()), item.sent_at, item.sent_on, item.has_attachment, item.base_subject,
-            item.preview, item.envelope, item.bodystructure, item.headers, item.parts, item.summary);
+            item.sort_keys, item.ancestry, item.preview, item.envelope, item.bodystructure, item.headers, item.parts, item.summary);
         INSERT INTO message_text
             (account_id, docno, from_text, to_text, cc_text, bcc_text, subject_text, body_at, text)
         VALUES (item.account, o_message, item.from_text, item.to_text, item.cc_text, item.bcc_text,

@@ -8,6 +8,8 @@ ever part of its text.
 from __future__ import annotations
 
 import re
+import sys
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -16,6 +18,7 @@ from typing import Any, Literal
 from mailcore.db import Row, Tx, sql
 from mailcore.errors import Code, MailError
 from mailcore.mime import fold
+from mailcore.store import ordering
 
 # A tree deeper or larger than this is not a question a person asked.
 MAX_DEPTH = 50
@@ -159,10 +162,8 @@ SORT_KEYS = {
     "arrival": "e.internal_date",
     "sent": "coalesce(m.sent_at, e.internal_date)",
     "size": "e.size",
-    "subject": "lower(m.base_subject)",
-    "from": "t.from_text",
-    "to": "t.to_text",
-    "cc": "t.cc_text",
+    "subject": "m.base_subject",
+    **{name: f"split_part(m.sort_keys, chr(1), {at})" for at, name in enumerate(ordering.PARTS, 1)},
     "flagged": "(e.flags & 4)",
     "uid": "e.uid",
 }
@@ -324,6 +325,10 @@ def _reads_text(criterion: Criterion) -> int:
 _UIDS = """SELECT e.uid, e.modseq FROM entry e{joins}
     WHERE e.account_id = %(account)s::bigint AND e.mailbox_id = %(mailbox)s::bigint AND {condition} ORDER BY {order}"""
 
+_PACKED = """SELECT coalesce(string_agg(int4send((e.uid - 2147483648)::int), ''::bytea ORDER BY {order}), ''::bytea)
+    FROM entry e{joins}
+    WHERE e.account_id = %(account)s::bigint AND e.mailbox_id = %(mailbox)s::bigint AND {condition}"""
+
 _EMAILS = """
     SELECT id, thread_id, count(*) OVER () FROM (
         SELECT DISTINCT ON ({key}) e.message_id AS id, m.thread_id, {sorts}
@@ -333,12 +338,15 @@ _EMAILS = """
     ORDER BY {outer}, id DESC LIMIT %(limit)s::bigint OFFSET %(offset)s::bigint"""
 
 
-def uids_query(account_id: int, mailbox_id: int, criterion: Criterion, sort: Sort = ()) -> tuple[str, dict[str, Any]]:
-    """The statement behind `uids` and its parameters."""
+def uids_query(
+    account_id: int, mailbox_id: int, criterion: Criterion, sort: Sort = (), *, packed: bool = False
+) -> tuple[str, dict[str, Any]]:
+    """The statement behind `uids`, or `numbers` when `packed`, and its parameters."""
     query = _Query({"account": account_id, "mailbox": mailbox_id})
     condition = query.condition(criterion)
     order = "".join(f"{_sort_key(query, key)}{' DESC' if down else ''}, " for key, down in sort) + "e.uid"
-    return _UIDS.format(joins=query.joins(), condition=condition, order=order), query.params
+    template = _PACKED if packed else _UIDS
+    return template.format(joins=query.joins(), condition=condition, order=order), query.params
 
 
 async def uids(tx: Tx, account_id: int, mailbox_id: int, criterion: Criterion, sort: Sort = ()) -> list[Row]:
@@ -347,6 +355,16 @@ async def uids(tx: Tx, account_id: int, mailbox_id: int, criterion: Criterion, s
     Raises BAD_VALUE (unknown field), TOO_MANY (terms).
     """
     return await tx.fetch(*uids_query(account_id, mailbox_id, criterion, sort))
+
+
+async def numbers(tx: Tx, account_id: int, mailbox_id: int, criterion: Criterion, sort: Sort = ()) -> array[int]:
+    """The UIDs of `uids` alone, as 32-bit numbers in one value on the wire: a fifth of the cost. Raises as `uids`."""
+    row = await tx.one(*uids_query(account_id, mailbox_id, criterion, sort, packed=True))
+    # int4send of (uid - 2^31) in network order; flipping the top bit of each number gives the uid back.
+    found = array("I", row[0] if row else b"")
+    if sys.byteorder == "little":
+        found.byteswap()
+    return array("I", [number ^ 0x80000000 for number in found])
 
 
 def emails_query(
@@ -395,7 +413,8 @@ async def emails(
 
 def _sort_key(query: _Query, key: str) -> str:
     expression = SORT_KEYS[key]
-    query.tables.update(table for table in ("m", "t") if f"{table}." in expression)
+    if "m." in expression:
+        query.tables.add("m")
     return expression
 
 
@@ -425,5 +444,6 @@ _SAMPLE = And(
 )  # fmt: skip
 _EVERY_SORT = tuple((key, True) for key in SORT_KEYS)
 sql(uids_query(1, 1, _SAMPLE, _EVERY_SORT)[0])
+sql(uids_query(1, 1, _SAMPLE, _EVERY_SORT, packed=True)[0])
 sql(emails_query(1, And((InMailbox((1,)), _SAMPLE)), _EVERY_SORT)[0])
 sql(emails_query(1, _SAMPLE, _EVERY_SORT, collapse_threads=True)[0])
