@@ -51,6 +51,7 @@ _LOGGED_IN = (
     "OBJECTID",
     "SAVEDATE",
     "PREVIEW",
+    "COMPRESS=DEFLATE",
 )
 
 

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import socket
 import ssl
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,6 +20,7 @@ from typing import cast
 from mailcore.conf import conf
 from mailcore.errors import Code, MailError
 from mailcore.imap import commands
+from mailcore.imap.compression import SLICE, Compression
 from mailcore.imap.limits import Limits
 from mailcore.imap.selected import RecentMarks, UidLists
 from mailcore.imap.session import Session
@@ -49,6 +51,7 @@ class Server:
         self.message_size = message_size
         self.frames_after_login = after_login(message_size)
         self.connections: set[Connection] = set()
+        self.compressed: set[Connection] = set()
         self.strangers: Counter[str] = Counter()
         self.handshakes: set[Handshake] = set()
         self.sessions: Counter[int] = Counter()
@@ -149,6 +152,8 @@ class Server:
             now = loop.time()
             for connection in [one for one in self.connections if one.deadline < now]:
                 connection.expire()
+            for connection in self.compressed:
+                cast(Compression, connection.compression).rest()
             self.tails.expire(now)
 
 
@@ -164,6 +169,7 @@ class Connection(asyncio.Protocol):
         "_reading_paused",
         "_waiter",
         "closed",
+        "compression",
         "deadline",
         "framer",
         "remote",
@@ -184,6 +190,8 @@ class Connection(asyncio.Protocol):
         self.remote = ""
         self.stranger = False
         self.closed = False
+        self.compression: Compression | None = None
+        """Once the client has asked for it."""
         self.why: str | None = None
         """Words for a BYE."""
         self.deadline = 0.0
@@ -221,10 +229,14 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._drained is None and not self.stranger and self.why is None:
             self.deadline = self._loop.time() + self.server.limits.idle
-        self.framer.feed(data)
+        if self.compression is None:
+            self.framer.feed(data)
+            unread = self.framer.buffered
+        else:
+            unread = self.compression.feed(data)
         if self._waiter is not None:
             self.wake()
-        elif self.framer.buffered > self.server.limits.input and not self._reading_paused:
+        elif unread > self.server.limits.input and not self._reading_paused:
             self._reading_paused = True
             cast(asyncio.Transport, self.transport).pause_reading()
 
@@ -234,6 +246,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self.closed = True
         self.server.connections.discard(self)
+        self.server.compressed.discard(self)
         self.known()
         self.wake()
         if self._drained is not None and not self._drained.done():
@@ -268,6 +281,9 @@ class Connection(asyncio.Protocol):
 
     def writelines(self, data: list[bytes]) -> None:
         """Hand many pieces to the transport at once, without joining them, after what is queued."""
+        if self.compression is not None:
+            self._out += data  # until `drain`, which takes its time
+            return
         self.flush()
         if not self.closed and self.transport is not None:
             self.transport.writelines(data)
@@ -275,13 +291,28 @@ class Connection(asyncio.Protocol):
     def flush(self) -> None:
         """Hand what is queued to the transport."""
         self._flushing = False
-        if self._out:
-            out, self._out = self._out, []
-            if not self.closed and self.transport is not None:
-                self.transport.write(out[0] if len(out) == 1 else b"".join(out))
+        out, self._out = self._out, []
+        if self.compression is not None:
+            out = [self.compression.deflate(out)]
+        if out and not self.closed and self.transport is not None:
+            self.transport.write(out[0] if len(out) == 1 else b"".join(out))
+
+    async def _deflate_queued(self) -> None:
+        """Compress much in slices: others have their turn, and nothing is produced that the client does not read."""
+        queued, self._out = b"".join(self._out), []
+        for at in range(0, len(queued), SLICE):
+            if self._drained is not None:
+                await self._drained
+            if self.closed:
+                return
+            self._out.append(queued[at : at + SLICE])
+            self.flush()
+            await asyncio.sleep(0)
 
     async def drain(self) -> None:
         """Wait until the client has read enough of our answers. Raises ConnectionResetError when it has left."""
+        if self.compression is not None and self._out:
+            await self._deflate_queued()
         self.flush()
         if self._drained is not None:
             await self._drained
@@ -304,6 +335,8 @@ class Connection(asyncio.Protocol):
     def peek(self) -> Event | None:
         """The next event if it is here already; `next_event` will return it."""
         if self._peeked is None:
+            if self.framer.idle:
+                self._inflate()
             self._peeked = self.framer.next_event()
         return self._peeked
 
@@ -311,16 +344,28 @@ class Connection(asyncio.Protocol):
         """Wait for more input or a `wake`; False when the session is to end."""
         if self.closed or self.why or self.server.closing:
             return False
-        if self._reading_paused:
-            self._reading_paused = False
-            cast(asyncio.Transport, self.transport).resume_reading()
-        self.flush()
-        self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        if self.compression is not None and self.compression.more:
+            await asyncio.sleep(0)  # whoever packs a thousand commands into a few octets takes turns like all others
+        else:
+            if self._reading_paused:
+                self._reading_paused = False
+                cast(asyncio.Transport, self.transport).resume_reading()
+            self.flush()
+            self._waiter = self._loop.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        self._inflate()
         return not (self.closed or self.why or self.server.closing)
+
+    def _inflate(self) -> None:
+        """Give the framer some of what has come compressed; a little at a time, so that a bomb has no room."""
+        if self.compression is not None and self.compression.more:
+            try:
+                self.framer.feed(self.compression.take())
+            except zlib.error:
+                self.dismiss("The compressed data cannot be read")
 
     @property
     def goodbye(self) -> str:
@@ -356,6 +401,14 @@ class Connection(asyncio.Protocol):
         self.transport.set_write_buffer_limits(high=self.server.limits.output)
         self._reading_paused = False
         self.tls = True
+
+    def start_compression(self, answer: bytes) -> None:
+        """Send `answer`; all that follows is deflated, both ways."""
+        self.write(answer)
+        self.flush()
+        self.compression = Compression()
+        self.compression.feed(self.framer.take_rest())
+        self.server.compressed.add(self)
 
     def expire(self) -> None:
         """The deadline has passed."""

@@ -7,6 +7,7 @@ from importlib import import_module
 FAMILIES = (
     "append",
     "basic",
+    "compress",
     "copy",
     "enable",
     "expunge",
@@ -15,8 +16,8 @@ FAMILIES = (
     "list",
     "login",
     "mailboxes",
-    "search",
     "quota",
+    "search",
     "select",
     "status",
     "store",

@@ -54,6 +54,13 @@ class AuthenticateArgs:
 
 
 @dataclass(frozen=True, slots=True)
+class WordArgs:
+    """COMPRESS (RFC 4978): one keyword, in upper case."""
+
+    word: str
+
+
+@dataclass(frozen=True, slots=True)
 class QresyncParams:
     """SELECT's QRESYNC parameter (RFC 7162 §3.2.5), its sets without `*`.
 
@@ -203,6 +210,7 @@ Args = (
     | EnableArgs
     | LoginArgs
     | AuthenticateArgs
+    | WordArgs
     | SelectArgs
     | MailboxArgs
     | CreateArgs
@@ -215,6 +223,8 @@ Args = (
     | StoreArgs
     | CopyArgs
     | NumbersArgs
+    | QuotaArgs
+    | SetQuotaArgs
 )
 
 
@@ -223,8 +233,6 @@ class Command:
     """A parsed command. `name` is in upper case with one space ("UID FETCH"); it alone decides the type of args."""
 
     tag: str
-    | QuotaArgs
-    | SetQuotaArgs
     name: str
     args: Args
 

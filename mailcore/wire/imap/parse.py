@@ -30,6 +30,7 @@ from mailcore.wire.imap.commands import (
     SelectArgs,
     StatusArgs,
     StoreArgs,
+    WordArgs,
 )
 from mailcore.wire.imap.errors import ImapSyntaxError
 from mailcore.wire.imap.fetch_item import parse_items
@@ -300,6 +301,7 @@ COMMANDS: Mapping[str, Grammar] = {
     "ENABLE": Grammar(_enable, "capability ..."),
     "LOGIN": Grammar(_arguments(LoginArgs, _USER, _PASSWORD), "user password", secret=True),
     "AUTHENTICATE": Grammar(_authenticate, "mechanism [initial-response]", secret=True),
+    "COMPRESS": Grammar(_arguments(WordArgs, ("DEFLATE", lambda cursor: cursor.word("DEFLATE"))), "DEFLATE"),
     "SELECT": Grammar(_select, _SELECT_USAGE),
     "EXAMINE": Grammar(_select, _SELECT_USAGE),
     "CREATE": Grammar(_create, "mailbox [(USE (\\Archive ...))]"),
@@ -310,11 +312,11 @@ COMMANDS: Mapping[str, Grammar] = {
     "LIST": Grammar(parse_list, "[(selection ...)] reference pattern | (pattern ...) [RETURN (option ...)]"),
     "LSUB": Grammar(parse_lsub, "reference pattern"),
     "STATUS": Grammar(_status, "mailbox (item ...)"),
-    "APPEND": Grammar(parse_append, 'mailbox [(flag ...)] ["date-time"] {size}'),
-    "SEARCH": Grammar(_search, _SEARCH_USAGE),
     "GETQUOTA": Grammar(quota.parse_root, "quota-root"),
     "GETQUOTAROOT": Grammar(_arguments(MailboxArgs, _MAILBOX), "mailbox"),
     "SETQUOTA": Grammar(quota.parse_set, "quota-root (resource limit ...)"),
+    "APPEND": Grammar(parse_append, 'mailbox [(flag ...)] ["date-time"] {size}'),
+    "SEARCH": Grammar(_search, _SEARCH_USAGE),
     "UID SEARCH": Grammar(_search, _SEARCH_USAGE),
     "FETCH": Grammar(_fetch_by_seq, _NUMBERS_ITEMS),
     "UID FETCH": Grammar(_fetch, _NUMBERS_ITEMS),
