@@ -1,9 +1,11 @@
 """Wake-ups: tell whoever shows an account that something in it changed.
 
-After a commit the changes are handed to this process's listeners at once and to other processes through one Redis
-channel
-per account. It is only a hint: listeners ask the store what changed since the modseq they know, and `start` polls the
-subscribed accounts' modseq with one query, so that a lost hint or a dead Redis costs seconds, never a message.
+After a commit the changes are handed to this process's listeners at once, and to other processes through Redis. It is
+only a hint: listeners ask the store what changed since the modseq they know, and `start` polls the subscribed accounts'
+modseq with one query, so that a lost hint or a dead Redis costs seconds, never a message.
+
+All processes listen to one channel; whatever happens in a busy moment goes into one message. A channel per account cost
+a command for each message that came in, and a subscription for each session (docs/decisions/0010).
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import logging
 import os
 import threading
 import uuid
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -23,8 +25,7 @@ import redis.asyncio
 
 log = logging.getLogger(__name__)
 
-CHANNEL = "mailstead:account:"
-NOTICES = "mailstead:notices"
+CHANNEL = "mailstead:hints"  # [sending process, [[account, mailbox, modseq, kind], …], [[topic, content], …]]
 POLL_SECONDS = 5.0
 # Hints that wait for Redis; beyond this the oldest are dropped, and the poll finds what they spoke of.
 BACKLOG = 10_000
@@ -106,7 +107,7 @@ def tell(topic: str, content: list[Any], *, at_once: bool = False) -> None:
     if _hub is not None:
         _hub.loop.call_soon_threadsafe(_hub.notify, topic, content)
     elif at_once:
-        _send_now([(NOTICES, json.dumps([_process, topic, content]))])
+        _send_now((), [(topic, content)])
 
 
 def use_redis(url: Callable[[], str]) -> None:
@@ -136,7 +137,7 @@ def publish(changes: Iterable[Change]) -> None:
     if _hub is not None:
         _hub.send(by_account)
     else:
-        _publish_sync(by_account)
+        _send_now([change for items in by_account.values() for change in items], ())
 
 
 def _notify(account_id: int, changes: tuple[Change, ...]) -> None:
@@ -151,15 +152,11 @@ def _call(listener: Callable[[tuple[object, ...]], None] | Callable[..., None], 
         log.exception("a wake-up listener failed")
 
 
-def _encode(changes: list[Change]) -> str:
-    return json.dumps([_process, [change[1:] for change in changes]], separators=(",", ":"))
+def _encode(changes: Iterable[Change], notices: Sequence[tuple[str, Any]]) -> str:
+    return json.dumps([_process, list(changes), notices], separators=(",", ":"))
 
 
-def _publish_sync(by_account: dict[int, list[Change]]) -> None:
-    _send_now([(f"{CHANNEL}{account_id}", _encode(changes)) for account_id, changes in by_account.items()])
-
-
-def _send_now(messages: list[tuple[str, str]]) -> None:
+def _send_now(changes: Iterable[Change], notices: Sequence[tuple[str, Any]]) -> None:
     global _sync_redis
     if _sync_url is None:
         return
@@ -167,8 +164,7 @@ def _send_now(messages: list[tuple[str, str]]) -> None:
         url = _sync_url()
         if _sync_redis is None or _sync_redis[0] != url:
             _sync_redis = (url, redis.Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1))
-        for channel, message in messages:
-            _sync_redis[1].publish(channel, message)
+        _sync_redis[1].publish(CHANNEL, _encode(changes, notices))
     except Exception as error:
         log.warning("no wake-up sent, the poll will find the change: %s", error)
 
@@ -191,7 +187,7 @@ async def stop() -> None:
 
 
 class _Hub:
-    """This process's ends of the Redis channels, and its poll."""
+    """This process's ends of the Redis channel, and its poll."""
 
     def __init__(self, url: str, modseqs: ModseqQuery) -> None:
         self._redis = redis.asyncio.Redis.from_url(url, socket_connect_timeout=2)
@@ -199,21 +195,18 @@ class _Hub:
         self.loop = asyncio.get_running_loop()
         self.thread = threading.get_ident()
         self._wanted: set[int] = set()
-        self._moved = asyncio.Event()
         self._outbox: dict[int, list[Change]] = {}
-        self._notices: list[str] = []
+        self._notices: list[tuple[str, Any]] = []
         self._outbox_filled = asyncio.Event()
         self._seen: dict[int, int] = {}
         self._tasks = [asyncio.create_task(work) for work in (self._listen(), self._deliver(), self._poll())]
 
     def follow(self, account_id: int) -> None:
         self._wanted.add(account_id)
-        self._moved.set()
 
     def unfollow(self, account_id: int) -> None:
         self._wanted.discard(account_id)
         self._seen.pop(account_id, None)
-        self._moved.set()
 
     def send(self, by_account: dict[int, list[Change]]) -> None:
         for account_id, changes in by_account.items():
@@ -226,7 +219,7 @@ class _Hub:
 
     def notify(self, topic: str, content: list[Any]) -> None:
         if len(self._notices) < BACKLOG:
-            self._notices.append(json.dumps([_process, topic, content]))
+            self._notices.append((topic, content))
             self._outbox_filled.set()
 
     async def close(self) -> None:
@@ -249,12 +242,8 @@ class _Hub:
             batch, self._outbox = self._outbox, {}
             notices, self._notices = self._notices, []
             try:
-                async with self._redis.pipeline(transaction=False) as pipe:
-                    for notice in notices:
-                        pipe.publish(NOTICES, notice)
-                    for account_id, changes in batch.items():
-                        pipe.publish(f"{CHANNEL}{account_id}", _encode(changes))
-                    await pipe.execute()
+                changes = [change for items in batch.values() for change in items]
+                await self._redis.publish(CHANNEL, _encode(changes, notices))
             except Exception as error:
                 log.warning("wake-ups not sent, the poll will find the changes: %s", error)
                 await asyncio.sleep(1)
@@ -263,58 +252,34 @@ class _Hub:
 
     async def _listen(self) -> None:
         while True:
-            follower: asyncio.Task[None] | None = None
             try:
                 async with self._redis.pubsub(ignore_subscribe_messages=True) as channel:
-                    await channel.subscribe(NOTICES)  # which also keeps it subscribed while nobody is followed
-                    follower = asyncio.create_task(self._keep_followed(channel))
-                    while not follower.done():
+                    await channel.subscribe(CHANNEL)
+                    while True:
                         message = await channel.get_message(timeout=POLL_SECONDS)
                         if message is not None:
-                            self._receive(message)
-                    await follower
+                            self._receive(message["data"])
             except Exception as error:
                 log.warning("no wake-ups from Redis (%s); polling meanwhile", error)
                 await asyncio.sleep(1)
-            finally:
-                if follower is not None:
-                    follower.cancel()
 
-    async def _keep_followed(self, channel: redis.asyncio.client.PubSub) -> None:
-        """Subscribe and unsubscribe as the set of wanted accounts moves; reading goes on meanwhile."""
-        followed: set[int] = set()
-        while True:
-            if missing := self._wanted - followed:
-                await channel.subscribe(*(f"{CHANNEL}{account_id}" for account_id in missing))
-            if surplus := followed - self._wanted:
-                await channel.unsubscribe(*(f"{CHANNEL}{account_id}" for account_id in surplus))
-            followed = (followed | missing) - surplus
-            await self._moved.wait()
-            self._moved.clear()
-
-    def _receive(self, message: dict[str, bytes]) -> None:
-        if message["channel"] == NOTICES.encode():
-            self._receive_notice(message["data"])
-            return
+    def _receive(self, data: bytes) -> None:
         try:
-            account_id = int(message["channel"].decode().removeprefix(CHANNEL))
-            process, rows = json.loads(message["data"])
-            changes = tuple(Change(account_id, int(box), int(modseq), str(kind)) for box, modseq, kind in rows)
-        except (ValueError, KeyError, TypeError) as error:
+            process, rows, notices = json.loads(data)
+            if process == _process:
+                return
+            by_account: dict[int, list[Change]] = {}
+            for account_id, box, modseq, kind in rows:
+                if account_id in self._wanted:
+                    by_account.setdefault(account_id, []).append(Change(account_id, int(box), int(modseq), str(kind)))
+            told = [(_notice_listeners[topic], content) for topic, content in notices if topic in _notice_listeners]
+        except (ValueError, TypeError) as error:
             log.warning("a wake-up was not understood: %s", error)
             return
-        if process != _process:
+        for account_id, changes in by_account.items():
             self._saw(account_id, changes)
-            _notify(account_id, changes)
-
-    def _receive_notice(self, data: bytes) -> None:
-        try:
-            process, topic, content = json.loads(data)
-            listener = None if process == _process else _notice_listeners.get(topic)
-        except (ValueError, TypeError) as error:
-            log.warning("a notice was not understood: %s", error)
-            return
-        if listener is not None:
+            _notify(account_id, tuple(changes))
+        for listener, content in told:
             _call(listener, content)
 
     async def _poll(self) -> None:

@@ -235,7 +235,7 @@ async def test_failures_in_other_processes_count_here_and_ours_there(
         return {}
 
     async with pool(), redis.asyncio.Redis.from_url(valkey) as client, client.pubsub() as channel:
-        await channel.subscribe(wake.NOTICES)
+        await channel.subscribe(wake.CHANNEL)
         assert (await channel.get_message(timeout=5))["type"] == "subscribe"  # type: ignore[index]
         await wake.start(valkey, nothing)
         try:
@@ -243,12 +243,12 @@ async def test_failures_in_other_processes_count_here_and_ours_there(
             told = None
             while told is None:
                 told = await channel.get_message(timeout=5)
-            _process, topic, content = json.loads(told["data"])
+            _process, _changes, [(topic, content)] = json.loads(told["data"])
             assert (topic, content[:3]) == ("sign-in", ["failed", "192.0.2.1", ALICE])
             assert "guess" not in str(told)
             for n in range(PAIR_LIMIT):
-                notice = ["another process", "sign-in", ["failed", "198.51.100.7", BOB, f"{n:016x}"]]
-                while not await client.publish(wake.NOTICES, json.dumps(notice)) >= 2:
+                notice = ["another process", [], [["sign-in", ["failed", "198.51.100.7", BOB, f"{n:016x}"]]]]
+                while not await client.publish(wake.CHANNEL, json.dumps(notice)) >= 2:
                     await asyncio.sleep(0.01)  # this process does not listen yet
             async with asyncio.timeout(5):
                 while sign_ins.refusal("198.51.100.7", BOB) is None:

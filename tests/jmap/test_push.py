@@ -127,9 +127,9 @@ async def test_another_process_is_heard_through_redis(world: World, valkey: str)
     try:
         async with stream(alice) as events:
             await asyncio.sleep(0.2)
-            hint = json.dumps(["another process", [[1, 77, "mail"]]])
+            hint = json.dumps(["another process", [[alice.account, 1, 77, "mail"]], []])
             client = redis.asyncio.Redis.from_url(valkey)
-            await client.publish(f"{wake.CHANNEL}{alice.account}", hint)
+            await client.publish(wake.CHANNEL, hint)
             await client.aclose()
             assert (await events.event())["id"] == "77"
     finally:
