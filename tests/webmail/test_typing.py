@@ -18,8 +18,8 @@ def test_what_is_typed_while_a_window_opens_does_nothing_to_the_mail(desk: Desk,
     for opens in ("c", "r"):
         # Without a pause for the window: e archives, s stars, # deletes, ! is for junk, f forwards.
         page.evaluate(
-            "keys => { for (const key of keys)"
-            " document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true, cancelable: true})); }",
+            "keys => { for (const key of keys) document.activeElement.dispatchEvent("
+            "new KeyboardEvent('keydown', {key, bubbles: true, cancelable: true})); }",
             [opens, "e", "s", "#", "!", "f"],
         )
         expect(page.locator(".composer")).to_have_count(1)
