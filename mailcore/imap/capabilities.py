@@ -34,6 +34,8 @@ _LOGGED_IN = (
     "QUOTA=RES-STORAGE",
     "UNSELECT",
     "CHILDREN",
+    "METADATA",
+    "LIST-METADATA",
     "LIST-EXTENDED",
     "LIST-STATUS",
     "SPECIAL-USE",

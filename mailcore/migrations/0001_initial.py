@@ -308,4 +308,33 @@ class Migration(migrations.Migration):
                 'indexes': [models.Index(condition=models.Q(('state', 'queued')), fields=['next_attempt_at'], name='outbound_due'), models.Index(condition=models.Q(('state', 'queued')), fields=['destination', 'next_attempt_at'], name='outbound_destination')],
             },
         ),
+        migrations.CreateModel(
+            name='Annotation',
+            fields=[
+                ('pk', models.CompositePrimaryKey('account_id', 'mailbox_id', 'reader_id', 'name', blank=True, editable=False, primary_key=True, serialize=False)),
+                ('account_id', models.BigIntegerField(help_text='whose mailbox')),
+                ('mailbox_id', models.BigIntegerField()),
+                ('reader_id', models.BigIntegerField(help_text='the account that a /private entry belongs to; 0 = /shared')),
+                ('name', models.TextField(help_text='lower case, with /private or /shared')),
+                ('value', models.BinaryField()),
+            ],
+            options={
+                'db_table': 'annotation',
+                'indexes': [models.Index(fields=['reader_id'], name='annotation_reader')],
+            },
+        ),
+        migrations.CreateModel(
+            name='Grant',
+            fields=[
+                ('pk', models.CompositePrimaryKey('account_id', 'mailbox_id', 'grantee_id', blank=True, editable=False, primary_key=True, serialize=False)),
+                ('account_id', models.BigIntegerField(help_text='whose mailbox')),
+                ('mailbox_id', models.BigIntegerField()),
+                ('grantee_id', models.BigIntegerField(help_text='an account; negative = everybody of the domain with that number')),
+                ('rights', models.IntegerField(help_text='bit mask, see store.acl')),
+            ],
+            options={
+                'db_table': 'mailbox_grant',
+                'indexes': [models.Index(fields=['grantee_id'], name='mailbox_grant_grantee')],
+            },
+        ),
     ]

@@ -15,16 +15,19 @@ from mailcore.models.mail import (
     ThreadKey,
     Upload,
 )
+from mailcore.models.sharing import Annotation, Grant
 from mailcore.models.trace import TraceEvent
 
 __all__ = [
     "AccountState",
+    "Annotation",
     "Blob",
     "DkimKey",
     "Entry",
     "Expunged",
     "FlagChange",
     "GoneMailbox",
+    "Grant",
     "Mailbox",
     "Message",
     "MessageText",

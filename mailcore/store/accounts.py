@@ -38,8 +38,12 @@ REMOVE = tuple(
     sql(f"DELETE FROM {table} WHERE account_id = %s::bigint")
     for table in (
         *("entry", "flag_change", "expunged", "message_text", "message", "thread_key", "subscription", "gone_mailbox"),
-        *("upload", "mailbox", "account_state"),
+        *("upload", "annotation", "mailbox_grant", "mailbox", "account_state"),
     )
+) + (
+    # What it kept beside, and was allowed in, the mailboxes of others.
+    sql("DELETE FROM annotation WHERE reader_id = %s::bigint"),
+    sql("DELETE FROM mailbox_grant WHERE grantee_id = %s::bigint"),
 )
 
 # The sweep of unused blobs looks at what was touched lately; in one order, as everybody locks blobs.

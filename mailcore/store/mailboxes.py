@@ -86,6 +86,7 @@ DROP_ENTRIES = sql("""
     INSERT INTO expunged (account_id, mailbox_id, uid, message_id, modseq, flags, keywords, internal_date, size)
     SELECT account_id, mailbox_id, uid, message_id, %(modseq)s::bigint, flags, keywords, internal_date, size FROM
         gone""")
+DROP_METADATA = sql("DELETE FROM annotation WHERE account_id = %s::bigint AND mailbox_id = %s::bigint")
 DROP = sql("DELETE FROM mailbox WHERE account_id = %s::bigint AND id = %s::bigint")
 BURY = sql("INSERT INTO gone_mailbox (account_id, id, modseq) VALUES (%s::bigint, %s::bigint, %s::bigint)")
 SUBSCRIBE = sql(
@@ -253,6 +254,7 @@ async def delete(tx: Tx, account_id: int, name: str) -> None:
     mailbox = await by_id(tx, account_id, mailbox_id)
     modseq = await locks.next_modseq(tx, account_id)
     await tx.execute(DROP_ENTRIES, {"account": account_id, "mailbox": mailbox_id, "modseq": modseq})
+    await tx.execute(DROP_METADATA, (account_id, mailbox_id))
     await tx.execute(DROP, (account_id, mailbox_id))
     await tx.execute(BURY, (account_id, mailbox_id, modseq))
     await tx.execute(*locks.counting_account(account_id, -mailbox.messages, -mailbox.bytes))

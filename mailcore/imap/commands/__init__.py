@@ -16,6 +16,7 @@ FAMILIES = (
     "list",
     "login",
     "mailboxes",
+    "metadata",
     "quota",
     "search",
     "select",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import cast
 
 from mailcore import db
-from mailcore.imap.commands import status
+from mailcore.imap.commands import metadata, status
 from mailcore.imap.registry import LOGGED_IN, Done, command
 from mailcore.imap.session import Session
 from mailcore.store import mailboxes
@@ -30,9 +30,14 @@ async def list_(session: Session, command: Command) -> Done:
         found = await mailboxes.all(tx, session.account_id)
         subscribed = set(await mailboxes.subscriptions(tx, session.account_id))
         freeable = await status.reclaimable(tx, session.account_id, found, status_items)
+        entries = list(_entries(args, found, subscribed))
+        listed = [mailbox for _, mailbox, _, _ in entries if mailbox is not None]
+        annotations = await metadata.lines(tx, session, listed, args.metadata)
     lines = []
-    for name, mailbox, attributes, childinfo in _entries(args, found, subscribed):
+    for name, mailbox, attributes, childinfo in entries:
         lines.append(response.list_line(name, attributes, utf8=session.utf8, childinfo=childinfo))
+        if mailbox is not None and mailbox.id in annotations:
+            lines.append(annotations[mailbox.id])
         if status_items and mailbox is not None:
             lines.append(status.line(session, mailbox, status_items, freeable))
     session.send(b"".join(lines))

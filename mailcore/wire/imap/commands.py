@@ -7,6 +7,7 @@ from datetime import datetime
 
 from mailcore.wire.imap.fetch_item import FetchItem
 from mailcore.wire.imap.frames import Literal, StreamedLiteral
+from mailcore.wire.imap.metadata import GetMetadataArgs, SetMetadataArgs
 from mailcore.wire.imap.numset import SequenceSet
 from mailcore.wire.imap.quota import QuotaArgs, SetQuotaArgs
 from mailcore.wire.imap.search_key import SearchKey
@@ -111,7 +112,7 @@ class ListArgs:
 
     `extended` says that any LIST-EXTENDED syntax was used. `status_items` is RETURN (STATUS (...)), None if absent.
     `selection` holds SUBSCRIBED, REMOTE, RECURSIVEMATCH, SPECIAL-USE; `returns` holds SUBSCRIBED, CHILDREN,
-    SPECIAL-USE, MYRIGHTS.
+    SPECIAL-USE, MYRIGHTS. `metadata` are the entries of RETURN (METADATA (...)) (RFC 9590).
     """
 
     reference: str
@@ -120,6 +121,7 @@ class ListArgs:
     returns: frozenset[str] = frozenset()
     status_items: tuple[str, ...] | None = None
     extended: bool = False
+    metadata: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +216,8 @@ Args = (
     | SelectArgs
     | MailboxArgs
     | CreateArgs
+    | GetMetadataArgs
+    | SetMetadataArgs
     | RenameArgs
     | ListArgs
     | StatusArgs

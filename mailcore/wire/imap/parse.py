@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mailcore.wire.imap import quota
+from mailcore.wire.imap import metadata, quota
 from mailcore.wire.imap.commands import (
     AppendArgs,
     Args,
@@ -291,6 +291,8 @@ COMMANDS: Mapping[str, Grammar] = {
             "STARTTLS",
             "CHECK",
             "CLOSE",
+    "GETMETADATA": Grammar(metadata.parse_get, "[(MAXSIZE octets DEPTH 0|1|infinity)] mailbox (entry ...)"),
+    "SETMETADATA": Grammar(metadata.parse_set, "mailbox (entry value ...)"),
             "UNSELECT",
             "EXPUNGE",
             "IDLE",

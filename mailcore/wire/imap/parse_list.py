@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from mailcore.wire.imap import metadata
 from mailcore.wire.imap.commands import Args, ListArgs
 from mailcore.wire.imap.errors import ImapSyntaxError
 from mailcore.wire.imap.limits import MAX_LIST_PATTERNS
 from mailcore.wire.imap.tokens import Cursor
 
 _SELECTION = frozenset(("SUBSCRIBED", "REMOTE", "RECURSIVEMATCH", "SPECIAL-USE"))
-_RETURNS = frozenset(("SUBSCRIBED", "CHILDREN", "SPECIAL-USE", "MYRIGHTS", "STATUS"))
+_RETURNS = frozenset(("SUBSCRIBED", "CHILDREN", "SPECIAL-USE", "MYRIGHTS", "STATUS", "METADATA"))
 STATUS_ITEMS = frozenset(
     (
         "MESSAGES",
@@ -48,22 +49,26 @@ def parse_list(cursor: Cursor) -> Args:
         patterns = [cursor.pattern()]
     returns: set[str] = set()
     status: tuple[str, ...] | None = None
+    entries: tuple[str, ...] = ()
     if cursor.try_take(b" ") and not cursor.at_end():
         extended = True
         cursor.one_of(frozenset(("RETURN",)), "return options")
         cursor.space("a list of return options")
 
         def option() -> None:
-            nonlocal status
+            nonlocal status, entries
             name = cursor.one_of(_RETURNS, "a return option")
             if name == "STATUS":
                 cursor.space("STATUS items")
                 status = status_items(cursor)
+            elif name == "METADATA":
+                cursor.space("entries")
+                entries = metadata.entries(cursor)
             else:
                 returns.add(name)
 
         cursor.paren_list(option, "return options", limit=20, empty=True)
-    return ListArgs(reference, tuple(dict.fromkeys(patterns)), selection, frozenset(returns), status, extended)
+    return ListArgs(reference, tuple(dict.fromkeys(patterns)), selection, frozenset(returns), status, extended, entries)
 
 
 def parse_lsub(cursor: Cursor) -> Args:

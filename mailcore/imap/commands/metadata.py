@@ -1,0 +1,100 @@
+"""GETMETADATA and SETMETADATA: small named values beside mailboxes and the account (RFC 5464).
+
+Of the server as a whole there is /shared/admin, which nobody can change over IMAP; /private entries of the mailbox ""
+are the person's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+from mailcore import db
+from mailcore.errors import Code, MailError
+from mailcore.imap.errors import no
+from mailcore.imap.registry import LOGGED_IN, Done, command
+from mailcore.imap.session import Session
+from mailcore.store import mailboxes, metadata
+from mailcore.store.mailboxes import Mailbox
+from mailcore.wire.imap import response
+from mailcore.wire.imap.commands import Command
+from mailcore.wire.imap.metadata import GetMetadataArgs, SetMetadataArgs, metadata_line
+
+Values = dict[str, bytes | None]
+
+
+@command("GETMETADATA", state=LOGGED_IN)
+async def getmetadata(session: Session, command: Command) -> Done:
+    """Say the values of entries; of what is larger than MAXSIZE only that it is there."""
+    args = cast(GetMetadataArgs, command.args)
+    account_id = session.account_id
+    async with db.read() as tx:
+        mailbox_id, name = metadata.SERVER, ""
+        if args.mailbox:
+            mailbox = await mailboxes.by_name(tx, account_id, args.mailbox)
+            mailbox_id, name = mailbox.id, mailbox.name
+        found = (await metadata.get(tx, account_id, [mailbox_id], account_id)).get(mailbox_id, {})
+    if mailbox_id == metadata.SERVER:
+        found |= _of_the_server(session)
+    values = _chosen(found, args.entries, args.depth)
+    sizes = [len(value) for value in values.values() if value is not None]
+    code = None
+    if args.maxsize is not None and max(sizes, default=0) > args.maxsize:
+        code = response.code("METADATA", b"LONGENTRIES", b"%d" % max(sizes))
+        values = {key: value for key, value in values.items() if value is None or len(value) <= args.maxsize}
+    if values:
+        session.send(metadata_line(name, values, utf8=session.utf8))
+    return Done("GETMETADATA completed", code)
+
+
+@command("SETMETADATA", state=LOGGED_IN)
+async def setmetadata(session: Session, command: Command) -> Done:
+    """Set or remove entries, all or none."""
+    args = cast(SetMetadataArgs, command.args)
+    account_id = session.account_id
+    if not args.mailbox and any(key.startswith("/shared/") for key in args.values):
+        raise no("What is shared by the whole server is not set by mail programs", "NOPERM")
+    try:
+        async with db.transaction() as tx:
+            mailbox_id = metadata.SERVER
+            if args.mailbox:
+                mailbox_id = (await mailboxes.by_name(tx, account_id, args.mailbox)).id
+            await metadata.put(tx, account_id, mailbox_id, account_id, args.values)
+    except MailError as error:
+        if error.code is Code.TOO_BIG:
+            raise no(error.text, response.code("METADATA", b"MAXSIZE", b"%d" % metadata.MAX_VALUE)) from None
+        if error.code is Code.TOO_MANY:
+            raise no(error.text, response.code("METADATA", b"TOOMANY")) from None
+        raise
+    return Done("SETMETADATA completed")
+
+
+async def lines(tx: db.Tx, session: Session, found: Sequence[Mailbox], entries: Sequence[str]) -> Mapping[int, bytes]:
+    """What LIST says with RETURN (METADATA ...), by mailbox (RFC 9590)."""
+    if not entries:
+        return {}
+    values = await metadata.get(tx, session.account_id, [one.id for one in found], session.account_id, entries)
+    nothing: Mapping[str, bytes] = {}
+    return {
+        one.id: metadata_line(one.name, _chosen(values.get(one.id, nothing), entries, 0), utf8=session.utf8)
+        for one in found
+    }
+
+
+def _of_the_server(session: Session) -> dict[str, bytes]:
+    assert session.identity is not None
+    return {"/shared/admin": f"mailto:postmaster@{session.identity.domain}".encode()}
+
+
+def _chosen(found: Mapping[str, bytes], entries: Sequence[str], depth: int | None) -> Values:
+    """The entries asked for, NIL when they have no value, and those below them as deep as wanted (RFC 5464 §4.2.2)."""
+    chosen: Values = {}
+    for key in entries:
+        if depth == 0 or key in found:
+            chosen[key] = found.get(key)
+        if depth != 0:
+            below = f"{key}/"
+            for other, value in found.items():
+                if other.startswith(below) and (depth is None or "/" not in other[len(below) :]):
+                    chosen[other] = value
+    return chosen
