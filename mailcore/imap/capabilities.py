@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from enum import IntFlag
+from ipaddress import ip_address
 
+from mailcore.conf import Conf
 from mailcore.wire.sasl import MECHANISMS
 
 
@@ -13,12 +15,14 @@ class Enabled(IntFlag):
     CONDSTORE = 1
     QRESYNC = 2
     IMAP4REV2 = 4
+    UTF8 = 8
 
 
 ENABLE = {
     "CONDSTORE": Enabled.CONDSTORE,
     "QRESYNC": Enabled.QRESYNC | Enabled.CONDSTORE,
     "IMAP4REV2": Enabled.IMAP4REV2,
+    "UTF8=ACCEPT": Enabled.UTF8,
 }
 
 _ALWAYS = ("IMAP4rev1", "IMAP4rev2", "SASL-IR", "LITERAL+", "ENABLE", "ID", "IDLE")
@@ -54,6 +58,7 @@ _LOGGED_IN = (
     "SAVEDATE",
     "PREVIEW",
     "COMPRESS=DEFLATE",
+    "UTF8=ACCEPT",
 )
 
 
@@ -69,6 +74,22 @@ def before_login(*, can_start_tls: bool, may_log_in: bool) -> list[str]:
     return names
 
 
-def after_login(message_size: int) -> list[str]:
-    """For a client that has logged in."""
-    return [*_LOGGED_IN, f"APPENDLIMIT={message_size}"]
+def after_login(message_size: int, *, jmap: bool) -> list[str]:
+    """For a client that has logged in; `jmap`: there is an address of JMAP to tell."""
+    names = [*_LOGGED_IN, f"APPENDLIMIT={message_size}"]
+    if jmap:
+        names.append("JMAPACCESS")
+    return names
+
+
+def jmap_url(conf: Conf) -> str | None:
+    """Where JMAP's session is to be found, None when only the operator knows how the web is reached from outside."""
+    path = ".well-known/jmap"
+    if conf.proxies:
+        return f"https://{conf.hostname}/{path}"
+    try:
+        loopback = ip_address(conf.bind).is_loopback
+    except ValueError:
+        loopback = conf.bind == "localhost"
+    host = f"[{conf.bind}]" if ":" in conf.bind else conf.bind
+    return f"http://{host}:{conf.http_port}/{path}" if loopback else None

@@ -20,6 +20,7 @@ from typing import cast
 from mailcore.conf import conf
 from mailcore.errors import Code, MailError
 from mailcore.imap import commands
+from mailcore.imap.capabilities import jmap_url
 from mailcore.imap.compression import SLICE, Compression
 from mailcore.imap.limits import Limits
 from mailcore.imap.selected import RecentMarks, UidLists
@@ -55,6 +56,7 @@ class Server:
         self.strangers: Counter[str] = Counter()
         self.handshakes: set[Handshake] = set()
         self.sessions: Counter[int] = Counter()
+        self.jmap_url = jmap_url(conf)
         self.recent = RecentMarks()
         self.uid_lists = UidLists()
         self.uploads = Budget(limits.uploads)

@@ -258,7 +258,7 @@ class Session:
     @property
     def utf8(self) -> bool:
         """Mailbox names travel as UTF-8."""
-        return bool(self.enabled & Enabled.IMAP4REV2)
+        return bool(self.enabled & (Enabled.IMAP4REV2 | Enabled.UTF8))
 
     @property
     def rev2(self) -> bool:
@@ -272,7 +272,7 @@ class Session:
     def capabilities(self) -> list[str]:
         """What the client may use now."""
         if self.identity is not None:
-            return capabilities.after_login(self.server.message_size)
+            return capabilities.after_login(self.server.message_size, jmap=self.server.jmap_url is not None)
         tls = self.connection.tls
         can = self.server.ssl_context is not None and not tls
         return capabilities.before_login(can_start_tls=can, may_log_in=self.may_log_in())

@@ -1,4 +1,4 @@
-"""APPEND and MULTIAPPEND: messages from the client into a mailbox (RFC 9051 §6.3.12, RFC 3502, 4315, 7889)."""
+"""APPEND and MULTIAPPEND: messages from the client into a mailbox (RFC 9051 §6.3.12, RFC 3502, 4315, 6855, 7889)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from mailcore import db, mime
 from mailcore.errors import Code, MailError
-from mailcore.imap.errors import no
+from mailcore.imap.capabilities import Enabled
+from mailcore.imap.errors import bad, no
 from mailcore.imap.registry import LOGGED_IN, Done, command
 from mailcore.imap.upload import Upload
 from mailcore.mime import Derived
@@ -33,7 +34,7 @@ async def check(session: Session, tag: str, args: AppendArgs, size: int) -> None
     """Refuse a message that the client has announced and not yet sent. Raises Refused or MailError."""
     if session.identity is None:
         raise no("Log in first")
-    _check_kind(args.messages[-1])
+    _check_kind(session, args.messages[-1])
     async with db.read() as tx:
         session.append_to = (tag, await _target(tx, session, args.mailbox))
         if not (await quota.get(tx, session.account_id)).allows(size):
@@ -45,7 +46,7 @@ async def append(session: Session, command: Command) -> Done:
     """Store one message or several, all or none; answers after the commit, with the UIDs (APPENDUID)."""
     args = cast(AppendArgs, command.args)
     for message in args.messages:
-        _check_kind(message)
+        _check_kind(session, message)
     checked_tag, mailbox_id = session.append_to
     if args.mailbox == mailboxes.INBOX:
         mailbox_id = 0  # always there: nothing to look up
@@ -88,9 +89,11 @@ async def _target(tx: db.Tx, session: Session, name: str) -> int:
         raise
 
 
-def _check_kind(message: AppendMessage) -> None:
-    if message.catenate or message.utf8:
-        raise no("CATENATE and UTF8 are not offered here", "CANNOT")
+def _check_kind(session: Session, message: AppendMessage) -> None:
+    if message.catenate:
+        raise no("CATENATE is not offered here", "CANNOT")
+    if message.utf8 and not session.enabled & Enabled.UTF8:
+        raise bad("UTF8 needs ENABLE UTF8=ACCEPT before")
 
 
 def _size(message: AppendMessage) -> int:

@@ -1,7 +1,8 @@
-"""CAPABILITY, NOOP, CHECK, LOGOUT, ID, NAMESPACE: what needs no mailbox."""
+"""CAPABILITY, NOOP, CHECK, LOGOUT, ID, NAMESPACE, GETJMAPACCESS: what needs no mailbox."""
 
 from __future__ import annotations
 
+from mailcore.imap.errors import bad
 from mailcore.imap.registry import ANY, LOGGED_IN, SELECTED, Done, State, command
 from mailcore.imap.session import Session
 from mailcore.wire.imap import response
@@ -48,3 +49,13 @@ async def namespace(session: Session, command: Command) -> Done:
     """There is one namespace, the person's own (RFC 9051 §6.3.10)."""
     session.send(response.namespace_line([("", "/")], utf8=session.utf8))
     return Done("NAMESPACE completed")
+
+
+@command("GETJMAPACCESS", state=LOGGED_IN)
+async def getjmapaccess(session: Session, command: Command) -> Done:
+    """Say where JMAP serves the same mail, under the same ids (RFC 9698)."""
+    url = session.server.jmap_url
+    if url is None:
+        raise bad("There is no JMAP address to tell")
+    session.send(response.untagged_line(b"JMAPACCESS", response.quoted(url)))
+    return Done("GETJMAPACCESS completed")

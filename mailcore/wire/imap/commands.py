@@ -15,7 +15,7 @@ from mailcore.wire.imap.search_key import SearchKey
 
 @dataclass(frozen=True, slots=True)
 class NoArgs:
-    """CAPABILITY, NOOP, LOGOUT, STARTTLS, CHECK, CLOSE, UNSELECT, EXPUNGE, IDLE, NAMESPACE."""
+    """CAPABILITY, NOOP, LOGOUT, STARTTLS, CHECK, CLOSE, UNSELECT, EXPUNGE, IDLE, NAMESPACE, GETJMAPACCESS."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -297,6 +297,7 @@ COMMANDS: Mapping[str, Grammar] = {
             "EXPUNGE",
             "IDLE",
             "NAMESPACE",
+            "GETJMAPACCESS",
         )
     },
     "ID": Grammar(_id, '("name" "value" ...) | NIL'),
