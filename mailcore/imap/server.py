@@ -23,6 +23,7 @@ from mailcore.imap import commands
 from mailcore.imap.capabilities import jmap_url
 from mailcore.imap.compression import SLICE, Compression
 from mailcore.imap.limits import Limits
+from mailcore.imap.orders import Orders
 from mailcore.imap.selected import RecentMarks, UidLists
 from mailcore.imap.session import Session
 from mailcore.imap.tails import Tails
@@ -61,6 +62,7 @@ class Server:
         self.uid_lists = UidLists()
         self.uploads = Budget(limits.uploads)
         self.tails = Tails(limits.tails, limits.tails_kept)
+        self.orders = Orders(limits.orders, limits.tails_kept)
         self.started = datetime.now(UTC)
         self.closing = False
         self._listeners: list[asyncio.Server] = []
@@ -157,6 +159,7 @@ class Server:
             for connection in self.compressed:
                 cast(Compression, connection.compression).rest()
             self.tails.expire(now)
+            self.orders.expire(now)
 
 
 class Connection(asyncio.Protocol):

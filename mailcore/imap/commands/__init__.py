@@ -20,6 +20,7 @@ FAMILIES = (
     "quota",
     "search",
     "select",
+    "sort",
     "status",
     "store",
 )

@@ -9,8 +9,8 @@ from mailcore.wire.imap.fetch_item import FetchItem
 from mailcore.wire.imap.frames import Literal, StreamedLiteral
 from mailcore.wire.imap.metadata import GetMetadataArgs, SetMetadataArgs
 from mailcore.wire.imap.numset import SequenceSet
+from mailcore.wire.imap.parse_search import SearchArgs
 from mailcore.wire.imap.quota import QuotaArgs, SetQuotaArgs
-from mailcore.wire.imap.search_key import SearchKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,15 +159,6 @@ class AppendArgs:
 
     mailbox: str
     messages: tuple[AppendMessage, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class SearchArgs:
-    """SEARCH, UID SEARCH. `returns` is None without RETURN (...) and frozenset({"ALL"}) for an empty one (RFC 4731)."""
-
-    key: SearchKey
-    charset: str = "US-ASCII"
-    returns: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

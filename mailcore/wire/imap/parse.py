@@ -39,7 +39,7 @@ from mailcore.wire.imap.limits import MAX_FLAGS, MAX_ID_FIELDS
 from mailcore.wire.imap.mailbox_name import SEPARATOR
 from mailcore.wire.imap.parse_append import parse_append, parse_append_pieces
 from mailcore.wire.imap.parse_list import STATUS_ITEMS, parse_list, parse_lsub, status_items
-from mailcore.wire.imap.search_key import check_charset, parse_program
+from mailcore.wire.imap.parse_search import parse_search, parse_sort
 from mailcore.wire.imap.tokens import Cursor
 
 _NO_ARGS = NoArgs()
@@ -47,7 +47,6 @@ _SPECIAL_USES = {
     use.upper(): use
     for use in ("\\All", "\\Archive", "\\Drafts", "\\Flagged", "\\Important", "\\Junk", "\\Sent", "\\Trash")
 }
-_SEARCH_RETURNS = frozenset(("MIN", "MAX", "ALL", "COUNT", "SAVE"))
 _SELECT_PARAMS = frozenset(("CONDSTORE", "QRESYNC"))
 _FETCH_MODIFIERS = frozenset(("CHANGEDSINCE", "VANISHED"))
 _STORE_ACTIONS = {
@@ -196,27 +195,6 @@ def _status(cursor: Cursor) -> Args:
     return StatusArgs(mailbox, status_items(cursor))
 
 
-def _search(cursor: Cursor) -> Args:
-    cursor.space("a search key")
-    returns: frozenset[str] | None = None
-    start = cursor.pos
-    word = cursor.text[start : start + 8].upper()
-    if word.startswith(b"RETURN "):
-        cursor.pos += len(b"RETURN ")
-        options = cursor.paren_list(
-            lambda: cursor.one_of(_SEARCH_RETURNS, "a result option"), "result options", limit=20, empty=True
-        )
-        returns = frozenset(options or ("ALL",))
-        cursor.space("a search key")
-        word = cursor.text[cursor.pos : cursor.pos + 8].upper()
-    charset = "US-ASCII"
-    if word == b"CHARSET ":
-        cursor.pos += len(word)
-        charset = check_charset(cursor.astring("a charset"))
-        cursor.space("a search key")
-    return SearchArgs(parse_program(cursor), charset, returns)
-
-
 def _fetch(cursor: Cursor) -> FetchArgs:
     cursor.space("a sequence set")
     numbers = cursor.sequence_set()
@@ -278,6 +256,7 @@ def _store(cursor: Cursor) -> Args:
 
 _NUMBERS_ITEMS = "sequence-set item | (item ...) | ALL | FULL | FAST [(CHANGEDSINCE modseq [VANISHED])]"
 _STORE_USAGE = "sequence-set [(UNCHANGEDSINCE modseq)] FLAGS|+FLAGS|-FLAGS[.SILENT] (flag ...)"
+_SORT_USAGE = "[RETURN (MIN MAX ALL COUNT)] ([REVERSE] sort-key ...) charset key ..."
 _SEARCH_USAGE = "[RETURN (MIN MAX ALL COUNT)] [CHARSET charset] key ..."
 _SELECT_USAGE = "mailbox [(CONDSTORE) | (QRESYNC (uidvalidity modseq [known-uids] [(seqs uids)]))]"
 
@@ -319,8 +298,10 @@ COMMANDS: Mapping[str, Grammar] = {
     "GETQUOTAROOT": Grammar(_arguments(MailboxArgs, _MAILBOX), "mailbox"),
     "SETQUOTA": Grammar(quota.parse_set, "quota-root (resource limit ...)"),
     "APPEND": Grammar(parse_append, 'mailbox [(flag ...)] ["date-time"] {size}'),
-    "SEARCH": Grammar(_search, _SEARCH_USAGE),
-    "UID SEARCH": Grammar(_search, _SEARCH_USAGE),
+    "SEARCH": Grammar(parse_search, _SEARCH_USAGE),
+    "UID SEARCH": Grammar(parse_search, _SEARCH_USAGE),
+    "SORT": Grammar(parse_sort, _SORT_USAGE),
+    "UID SORT": Grammar(parse_sort, _SORT_USAGE),
     "FETCH": Grammar(_fetch_by_seq, _NUMBERS_ITEMS),
     "UID FETCH": Grammar(_fetch, _NUMBERS_ITEMS),
     "STORE": Grammar(_store, _STORE_USAGE),

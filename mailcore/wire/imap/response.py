@@ -316,9 +316,9 @@ def fetch_line(seq: int, items: Iterable[bytes]) -> bytes:
     return b"* %d FETCH (%b)\r\n" % (seq, b" ".join(items))
 
 
-def search_line(numbers: Iterable[int], *, modseq: int | None = None) -> bytes:
-    """* SEARCH 2 3 6 (MODSEQ 917162500)."""
-    words = ["* SEARCH", *map(str, numbers)]
+def search_line(numbers: Iterable[int], *, name: str = "SEARCH", modseq: int | None = None) -> bytes:
+    """* SEARCH 2 3 6 (MODSEQ 917162500), or * SORT of that form."""
+    words = [f"* {name}", *map(str, numbers)]
     if modseq is not None:
         words.append(f"(MODSEQ {modseq})")
     return " ".join(words).encode() + CRLF
@@ -331,10 +331,13 @@ def esearch_line(
     minimum: int | None = None,
     maximum: int | None = None,
     count: int | None = None,
-    all: NumSet | None = None,
+    all: NumSet | Sequence[int] | None = None,
     modseq: int | None = None,
 ) -> bytes:
-    """* ESEARCH (TAG "A1") UID MIN 2 ALL 2,10:15; None and an empty `all` are left out (RFC 4731 §3.1)."""
+    """* ESEARCH (TAG "A1") UID MIN 2 ALL 2,10:15; None and an empty `all` are left out (RFC 4731 §3.1).
+
+    A sequence keeps its order, as the answer to SORT must (RFC 5267 §3.2).
+    """
     parts = [b"ESEARCH (TAG %b)" % quoted(tag)]
     if uid:
         parts.append(b"UID")
@@ -344,7 +347,7 @@ def esearch_line(
         if value is not None
     ]
     if all:
-        parts.append(b"ALL " + all.format())
+        parts.append(b"ALL " + (all.format() if isinstance(all, NumSet) else _in_order(all)))
     if modseq is not None:
         parts.append(b"MODSEQ %d" % modseq)
     return untagged_line(*parts)

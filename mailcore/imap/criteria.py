@@ -1,0 +1,93 @@
+"""From what an IMAP client searches for to the store's criteria: sequence numbers become UIDs, intervals instants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from mailcore.imap.errors import bad
+from mailcore.imap.selected import Selected
+from mailcore.store import search
+from mailcore.store.flags import SYSTEM_FLAGS
+from mailcore.wire.imap import search_key
+from mailcore.wire.imap.numset import NumSet
+from mailcore.wire.imap.search_key import SearchKey
+
+_BITS = {name.lower(): bit for name, bit in SYSTEM_FLAGS.items()}
+_NOTHING = search.Or(())
+_SIZE_OPS = {"larger": ">", "smaller": "<"}
+_DATE_OPS = {"before": "<", "on": "=", "since": ">="}
+
+
+def criterion(key: SearchKey, view: Selected, saved: NumSet | None) -> search.Criterion:
+    """The key in terms of the selected mailbox; `saved` is what `$` stands for. Raises Refused(BAD)."""
+    match key:
+        case search_key.And(keys):
+            return search.And(tuple(criterion(one, view, saved) for one in keys))
+        case search_key.Or(left, right):
+            return search.Or((criterion(left, view, saved), criterion(right, view, saved)))
+        case search_key.Not(inner):
+            return search.Not(criterion(inner, view, saved))
+        case search_key.All() | search_key.SaveDateSupported():
+            return search.All()
+        case search_key.Flag(flag, is_set):
+            return _flag(flag, is_set, view)
+        case search_key.Text(field, value):
+            return search.Text(field.lower(), value)
+        case search_key.Header(name, value):
+            return search.Text(f"header:{name.lower()}", value)
+        case search_key.Date(which, op, day):
+            return search.Date(which, _DATE_OPS[op], day)  # type: ignore[arg-type]  # the same three words
+        case search_key.Size(op, size):
+            return search.Size(_SIZE_OPS[op], size)  # type: ignore[arg-type]  # two of its three
+        case search_key.Numbers(numbers, uid):
+            if numbers.saved:
+                return _uids((saved or NumSet()).ranges)
+            if uid:
+                return _uids(numbers.resolve(view.uids[-1] if view.uids else 0).ranges)
+            return _uids(
+                tuple((view.uids[part.start], view.uids[part.stop - 1]) for part in view.slices(numbers, uid=False))
+            )
+        case search_key.Modseq(modseq):
+            return search.Modseq(modseq)
+        case search_key.Within(op, seconds):
+            since = search.Date("internal", ">=", datetime.now(UTC) - timedelta(seconds=seconds))
+            return since if op == "younger" else search.Not(since)
+        case search_key.ObjectId(kind, value):
+            return _object_id(kind, value)
+    raise bad("This search key is not supported here")
+
+
+def _flag(flag: str, is_set: bool, view: Selected) -> search.Criterion:
+    if not flag.startswith("\\"):
+        return search.Keyword(flag, is_set)
+    bit = _BITS.get(flag.lower())
+    if bit is not None:
+        return search.Flag(bit, is_set)
+    recent = _uids(tuple((first, after - 1) for first, after in view.recent if after > first))
+    return recent if is_set else search.Not(recent)
+
+
+def _uids(ranges: tuple[tuple[int, int], ...]) -> search.Criterion:
+    return search.Uids(ranges) if ranges else _NOTHING
+
+
+def _object_id(kind: str, value: str) -> search.Criterion:
+    prefix, number = value[:1], value[1:]
+    if (
+        not (number.isascii() and number.isdigit() and len(number) < 19)
+        or prefix != {"EMAILID": "M", "THREADID": "T"}[kind]
+    ):
+        return _NOTHING
+    return search.Emails((int(number),)) if kind == "EMAILID" else search.InThreads((int(number),))
+
+
+def seqs(view: Selected, uids: Sequence[int]) -> Sequence[int]:
+    """The sequence numbers of UIDs, in their order; those that the client does not know are left out."""
+    known = view.uids
+    if uids is known or (known and known[-1] == len(known)):
+        return range(1, len(known) + 1) if uids is known else [uid for uid in uids if uid <= len(known)]
+    if 8 * len(uids) < len(known):
+        return [seq for uid in uids if (seq := view.seq(uid))]
+    numbers = dict(zip(known, range(1, len(known) + 1), strict=True))
+    return [numbers[uid] for uid in uids if uid in numbers]
