@@ -207,8 +207,6 @@ Args = (
     | SelectArgs
     | MailboxArgs
     | CreateArgs
-    | GetMetadataArgs
-    | SetMetadataArgs
     | RenameArgs
     | ListArgs
     | StatusArgs
@@ -218,6 +216,8 @@ Args = (
     | StoreArgs
     | CopyArgs
     | NumbersArgs
+    | GetMetadataArgs
+    | SetMetadataArgs
     | QuotaArgs
     | SetQuotaArgs
 )

@@ -26,7 +26,6 @@ from mailcore.wire.imap.commands import (
     NumbersArgs,
     QresyncParams,
     RenameArgs,
-    SearchArgs,
     SelectArgs,
     StatusArgs,
     StoreArgs,
@@ -256,8 +255,8 @@ def _store(cursor: Cursor) -> Args:
 
 _NUMBERS_ITEMS = "sequence-set item | (item ...) | ALL | FULL | FAST [(CHANGEDSINCE modseq [VANISHED])]"
 _STORE_USAGE = "sequence-set [(UNCHANGEDSINCE modseq)] FLAGS|+FLAGS|-FLAGS[.SILENT] (flag ...)"
-_SORT_USAGE = "[RETURN (MIN MAX ALL COUNT)] ([REVERSE] sort-key ...) charset key ..."
 _SEARCH_USAGE = "[RETURN (MIN MAX ALL COUNT)] [CHARSET charset] key ..."
+_SORT_USAGE = "[RETURN (MIN MAX ALL COUNT)] ([REVERSE] sort-key ...) charset key ..."
 _SELECT_USAGE = "mailbox [(CONDSTORE) | (QRESYNC (uidvalidity modseq [known-uids] [(seqs uids)]))]"
 
 COMMANDS: Mapping[str, Grammar] = {
@@ -270,8 +269,6 @@ COMMANDS: Mapping[str, Grammar] = {
             "STARTTLS",
             "CHECK",
             "CLOSE",
-    "GETMETADATA": Grammar(metadata.parse_get, "[(MAXSIZE octets DEPTH 0|1|infinity)] mailbox (entry ...)"),
-    "SETMETADATA": Grammar(metadata.parse_set, "mailbox (entry value ...)"),
             "UNSELECT",
             "EXPUNGE",
             "IDLE",
@@ -294,6 +291,8 @@ COMMANDS: Mapping[str, Grammar] = {
     "LIST": Grammar(parse_list, "[(selection ...)] reference pattern | (pattern ...) [RETURN (option ...)]"),
     "LSUB": Grammar(parse_lsub, "reference pattern"),
     "STATUS": Grammar(_status, "mailbox (item ...)"),
+    "GETMETADATA": Grammar(metadata.parse_get, "[(MAXSIZE octets DEPTH 0|1|infinity)] mailbox (entry ...)"),
+    "SETMETADATA": Grammar(metadata.parse_set, "mailbox (entry value ...)"),
     "GETQUOTA": Grammar(quota.parse_root, "quota-root"),
     "GETQUOTAROOT": Grammar(_arguments(MailboxArgs, _MAILBOX), "mailbox"),
     "SETQUOTA": Grammar(quota.parse_set, "quota-root (resource limit ...)"),
