@@ -82,6 +82,11 @@ def _object_id(kind: str, value: str) -> search.Criterion:
     return search.Emails((int(number),)) if kind == "EMAILID" else search.InThreads((int(number),))
 
 
+def is_everything(criterion: search.Criterion, view: Selected) -> bool:
+    """Whether it finds just what the client knows: then the store need not be asked."""
+    return not view.gone and not view.dirty and criterion == search.All()
+
+
 def seqs(view: Selected, uids: Sequence[int]) -> Sequence[int]:
     """The sequence numbers of UIDs, in their order; those that the client does not know are left out."""
     known = view.uids

@@ -43,7 +43,7 @@ async def search_(session: Session, command: Command) -> Done:
 
 async def _numbers(session: Session, criterion: Criterion) -> Sequence[int]:
     view = session.view
-    if criterion == search.All():
+    if criteria.is_everything(criterion, view):
         return view.uids
     async with db.read() as tx:
         return await search.numbers(tx, session.account_id, view.mailbox_id, criterion)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import cast
 
 from mailcore import db
-from mailcore.imap import orders
+from mailcore.imap import criteria, orders
 from mailcore.imap.commands.search import answer, find
 from mailcore.imap.orders import Order
 from mailcore.imap.registry import SELECTED, Done, command
@@ -40,7 +40,7 @@ def sort_keys(args: SearchArgs) -> Sort:
 async def in_order(session: Session, criterion: Criterion, by: Sort) -> Sequence[int]:
     """The UIDs of the messages that match, in order: from memory where that knows the mailbox."""
     view, memory, now = session.view, session.server.orders, asyncio.get_running_loop().time()
-    account_id, everything = session.account_id, criterion == search.All()
+    account_id, everything = session.account_id, criteria.is_everything(criterion, view)
     key = (account_id, view.mailbox_id, by)
     top = view.uids[-1] if view.uids else 0
     known = memory.get(key, top, now)
