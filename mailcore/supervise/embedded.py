@@ -51,7 +51,7 @@ def _shared_buffers() -> str:
     """An eighth of the memory there is, within limits.
 
     What does not fit is copied from the system's cache and checked each time: reading 330 MB of bodies cost Postgres
-    690 ms of CPU with 128 MB, 460 with 512. An idle installation is about 15 MB larger for it.
+    630 to 770 ms of CPU with 128 MB, 450 to 640 with 512. An idle installation is about 15 MB larger for it.
     """
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with suppress(OSError, ValueError):  # a container's limit; "max" = none
