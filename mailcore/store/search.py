@@ -329,6 +329,9 @@ _PACKED = """SELECT coalesce(string_agg(int4send((e.uid - 2147483648)::int), '':
     FROM entry e{joins}
     WHERE e.account_id = %(account)s::bigint AND e.mailbox_id = %(mailbox)s::bigint AND {condition}"""
 
+_ANCESTRIES = """SELECT e.uid, m.base_subject, m.ancestry FROM entry e{joins}
+    WHERE e.account_id = %(account)s::bigint AND e.mailbox_id = %(mailbox)s::bigint AND {condition} ORDER BY {order}"""
+
 _EMAILS = """
     SELECT id, thread_id, count(*) OVER () FROM (
         SELECT DISTINCT ON ({key}) e.message_id AS id, m.thread_id, {sorts}
@@ -339,13 +342,14 @@ _EMAILS = """
 
 
 def uids_query(
-    account_id: int, mailbox_id: int, criterion: Criterion, sort: Sort = (), *, packed: bool = False
+    account_id: int, mailbox_id: int, criterion: Criterion, sort: Sort = (), template: str = _UIDS
 ) -> tuple[str, dict[str, Any]]:
-    """The statement behind `uids`, or `numbers` when `packed`, and its parameters."""
+    """The statement behind `uids`, or `numbers` and `ancestries` by their templates, and its parameters."""
     query = _Query({"account": account_id, "mailbox": mailbox_id})
     condition = query.condition(criterion)
+    if template is _ANCESTRIES:
+        query.tables.add("m")
     order = "".join(f"{_sort_key(query, key)}{' DESC' if down else ''}, " for key, down in sort) + "e.uid"
-    template = _PACKED if packed else _UIDS
     return template.format(joins=query.joins(), condition=condition, order=order), query.params
 
 
@@ -359,12 +363,20 @@ async def uids(tx: Tx, account_id: int, mailbox_id: int, criterion: Criterion, s
 
 async def numbers(tx: Tx, account_id: int, mailbox_id: int, criterion: Criterion, sort: Sort = ()) -> array[int]:
     """The UIDs of `uids` alone, as 32-bit numbers in one value on the wire: a fifth of the cost. Raises as `uids`."""
-    row = await tx.one(*uids_query(account_id, mailbox_id, criterion, sort, packed=True))
+    row = await tx.one(*uids_query(account_id, mailbox_id, criterion, sort, _PACKED))
     # int4send of (uid - 2^31) in network order; flipping the top bit of each number gives the uid back.
     found = array("I", row[0] if row else b"")
     if sys.byteorder == "little":
         found.byteswap()
     return array("I", [number ^ 0x80000000 for number in found])
+
+
+async def ancestries(tx: Tx, account_id: int, mailbox_id: int, criterion: Criterion, by: str) -> list[Row]:
+    """(uid, folded base subject, ordering.ancestry) of the messages that match, `by` a key of SORT_KEYS.
+
+    Raises as `uids`.
+    """
+    return await tx.fetch(*uids_query(account_id, mailbox_id, criterion, ((by, False),), _ANCESTRIES))
 
 
 def emails_query(
@@ -444,6 +456,7 @@ _SAMPLE = And(
 )  # fmt: skip
 _EVERY_SORT = tuple((key, True) for key in SORT_KEYS)
 sql(uids_query(1, 1, _SAMPLE, _EVERY_SORT)[0])
-sql(uids_query(1, 1, _SAMPLE, _EVERY_SORT, packed=True)[0])
+sql(uids_query(1, 1, _SAMPLE, _EVERY_SORT, _PACKED)[0])
+sql(uids_query(1, 1, _SAMPLE, _EVERY_SORT, _ANCESTRIES)[0])
 sql(emails_query(1, And((InMailbox((1,)), _SAMPLE)), _EVERY_SORT)[0])
 sql(emails_query(1, _SAMPLE, _EVERY_SORT, collapse_threads=True)[0])

@@ -23,6 +23,7 @@ FAMILIES = (
     "sort",
     "status",
     "store",
+    "thread",
 )
 
 

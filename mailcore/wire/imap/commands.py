@@ -9,7 +9,7 @@ from mailcore.wire.imap.fetch_item import FetchItem
 from mailcore.wire.imap.frames import Literal, StreamedLiteral
 from mailcore.wire.imap.metadata import GetMetadataArgs, SetMetadataArgs
 from mailcore.wire.imap.numset import SequenceSet
-from mailcore.wire.imap.parse_search import SearchArgs
+from mailcore.wire.imap.parse_search import SearchArgs, ThreadArgs
 from mailcore.wire.imap.quota import QuotaArgs, SetQuotaArgs
 
 
@@ -212,6 +212,7 @@ Args = (
     | StatusArgs
     | AppendArgs
     | SearchArgs
+    | ThreadArgs
     | FetchArgs
     | StoreArgs
     | CopyArgs

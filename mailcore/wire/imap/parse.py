@@ -38,7 +38,7 @@ from mailcore.wire.imap.limits import MAX_FLAGS, MAX_ID_FIELDS
 from mailcore.wire.imap.mailbox_name import SEPARATOR
 from mailcore.wire.imap.parse_append import parse_append, parse_append_pieces
 from mailcore.wire.imap.parse_list import STATUS_ITEMS, parse_list, parse_lsub, status_items
-from mailcore.wire.imap.parse_search import parse_search, parse_sort
+from mailcore.wire.imap.parse_search import parse_search, parse_sort, parse_thread
 from mailcore.wire.imap.tokens import Cursor
 
 _NO_ARGS = NoArgs()
@@ -256,6 +256,7 @@ def _store(cursor: Cursor) -> Args:
 _NUMBERS_ITEMS = "sequence-set item | (item ...) | ALL | FULL | FAST [(CHANGEDSINCE modseq [VANISHED])]"
 _STORE_USAGE = "sequence-set [(UNCHANGEDSINCE modseq)] FLAGS|+FLAGS|-FLAGS[.SILENT] (flag ...)"
 _SEARCH_USAGE = "[RETURN (MIN MAX ALL COUNT)] [CHARSET charset] key ..."
+_THREAD_USAGE = "ORDEREDSUBJECT | REFERENCES | REFS charset key ..."
 _SORT_USAGE = "[RETURN (MIN MAX ALL COUNT)] ([REVERSE] sort-key ...) charset key ..."
 _SELECT_USAGE = "mailbox [(CONDSTORE) | (QRESYNC (uidvalidity modseq [known-uids] [(seqs uids)]))]"
 
@@ -301,6 +302,8 @@ COMMANDS: Mapping[str, Grammar] = {
     "UID SEARCH": Grammar(parse_search, _SEARCH_USAGE),
     "SORT": Grammar(parse_sort, _SORT_USAGE),
     "UID SORT": Grammar(parse_sort, _SORT_USAGE),
+    "THREAD": Grammar(parse_thread, _THREAD_USAGE),
+    "UID THREAD": Grammar(parse_thread, _THREAD_USAGE),
     "FETCH": Grammar(_fetch_by_seq, _NUMBERS_ITEMS),
     "UID FETCH": Grammar(_fetch, _NUMBERS_ITEMS),
     "STORE": Grammar(_store, _STORE_USAGE),

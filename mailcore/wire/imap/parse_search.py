@@ -10,6 +10,7 @@ from mailcore.wire.imap.search_key import SearchKey, check_charset, parse_progra
 from mailcore.wire.imap.tokens import Cursor
 
 RETURNS = frozenset(("MIN", "MAX", "ALL", "COUNT", "SAVE"))
+ALGORITHMS = frozenset(("ORDEREDSUBJECT", "REFERENCES", "REFS"))
 SORT_KEYS = frozenset(("ARRIVAL", "CC", "DATE", "FROM", "SIZE", "SUBJECT", "TO", "DISPLAYFROM", "DISPLAYTO"))
 
 
@@ -25,6 +26,15 @@ class SearchArgs:
     charset: str = "US-ASCII"
     returns: frozenset[str] | None = None
     sort: tuple[tuple[str, bool], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadArgs:
+    """THREAD, UID THREAD; `algorithm` is one of ALGORITHMS."""
+
+    algorithm: str
+    key: SearchKey
+    charset: str
 
 
 def parse_search(cursor: Cursor) -> SearchArgs:
@@ -48,6 +58,16 @@ def parse_sort(cursor: Cursor) -> SearchArgs:
     charset = check_charset(cursor.astring("a charset"))
     cursor.space("a search key")
     return SearchArgs(parse_program(cursor), charset, returns, tuple(sort))
+
+
+def parse_thread(cursor: Cursor) -> ThreadArgs:
+    """THREAD (RFC 5256 §3)."""
+    cursor.space("a threading algorithm")
+    algorithm = cursor.one_of(ALGORITHMS, "a threading algorithm")
+    cursor.space("a charset")
+    charset = check_charset(cursor.astring("a charset"))
+    cursor.space("a search key")
+    return ThreadArgs(algorithm, parse_program(cursor), charset)
 
 
 def _sort_key(cursor: Cursor) -> tuple[str, bool]:
