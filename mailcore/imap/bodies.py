@@ -83,6 +83,12 @@ def wanted(items: Sequence[FetchItem], rows: Rows) -> Iterator[Wanted]:
         yield Wanted(message_id, answers, sum([one.size for one in answers if isinstance(one, Piece)]))
 
 
+def piece(item: FetchBody, size: int, header_size: int, parts: Any) -> Piece | None:
+    """What a section is in one message, from its columns; None when there is no such part."""
+    answer = _reader(item)(size, header_size, unpack_parts(parts))
+    return answer if isinstance(answer, Piece) else None
+
+
 Reader = Callable[[int, int, list[Part]], "bytes | Piece"]
 
 

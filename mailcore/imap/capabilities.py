@@ -66,6 +66,8 @@ _LOGGED_IN = (
     "PREVIEW",
     "COMPRESS=DEFLATE",
     "UTF8=ACCEPT",
+    "CATENATE",
+    "REPLACE",
 )
 
 

@@ -190,6 +190,8 @@ class Session:
         framer = self.connection.framer
         try:
             # What comes anyway is looked at when it is there; of what is quickly sent, the words alone before.
+            if framer.literal_octets > 2 * framer.limits.message:
+                raise MailError(Code.TOO_BIG, "the messages of one APPEND are too big together")
             if offer.sync:
                 head = parse.parse_append_head(offer.pieces, utf8=self.utf8)
                 if offer.size > framer.limits.literal:
@@ -199,7 +201,7 @@ class Session:
             code = refused.code.decode() if isinstance(refused.code, bytes) else refused.code
             framer.refuse(refused.text, status=refused.status, code=code)
             return
-        if offer.size <= framer.limits.literal:
+        if offer.size <= framer.limits.literal and framer.memory <= self.server.limits.spool:
             framer.accept_in_memory()
             return
         if self.upload is None:

@@ -56,19 +56,22 @@ class Budget:
 class Upload:
     """The streamed literals of one APPEND, by their index in the command."""
 
-    __slots__ = ("_limit", "_parts")
+    __slots__ = ("_limit", "_octets", "_parts")
 
     def __init__(self, spool: int) -> None:
         self._limit = spool
+        self._octets = 0
         self._parts: list[IO[bytes]] = []
 
     def begin(self) -> None:
-        """A literal starts. Its octets follow with `add`."""
-        self._parts.append(tempfile.SpooledTemporaryFile(self._limit))  # noqa: SIM115 - closed by take() or close()
+        """A literal starts. Its octets follow with `add`; all literals together have `spool` octets of memory."""
+        room = max(1, self._limit - self._octets)  # 0 would be no limit at all
+        self._parts.append(tempfile.SpooledTemporaryFile(room))  # noqa: SIM115 - closed by take() or close()
 
     def add(self, data: bytes) -> None:
         """More octets of the literal that began last. Raises OSError when the disk is full."""
         self._parts[-1].write(data)
+        self._octets += len(data)
 
     def take(self, index: int) -> bytes:
         """The whole literal, once."""

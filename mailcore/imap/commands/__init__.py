@@ -18,6 +18,7 @@ FAMILIES = (
     "mailboxes",
     "metadata",
     "quota",
+    "replace",
     "search",
     "select",
     "sort",

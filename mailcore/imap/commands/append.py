@@ -1,15 +1,21 @@
-"""APPEND and MULTIAPPEND: messages from the client into a mailbox (RFC 9051 §6.3.12, RFC 3502, 4315, 6855, 7889)."""
+"""APPEND, MULTIAPPEND and CATENATE: messages from the client into a mailbox.
+
+RFC 9051 §6.3.12, RFC 3502, 4315, 4469, 6855, 7889. What REPLACE (RFC 8508) shares with them is here too.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from mailcore import db, mime
 from mailcore.errors import Code, MailError
+from mailcore.imap import catenate
 from mailcore.imap.capabilities import Enabled
+from mailcore.imap.catenate import Slice
 from mailcore.imap.errors import bad, no
 from mailcore.imap.registry import LOGGED_IN, Done, command
 from mailcore.imap.upload import Upload
@@ -18,26 +24,31 @@ from mailcore.store import mailboxes, quota
 from mailcore.store.append import Appended, Incoming
 from mailcore.store.flags import SYSTEM_FLAGS
 from mailcore.wire.imap import response
-from mailcore.wire.imap.commands import AppendArgs, AppendMessage, Command
-from mailcore.wire.imap.frames import Literal
+from mailcore.wire.imap.commands import AppendArgs, AppendMessage, CatenateUrl, Command, ReplaceArgs
+from mailcore.wire.imap.frames import Literal, StreamedLiteral
 from mailcore.wire.imap.numset import NumSet
 
 if TYPE_CHECKING:
     from mailcore.imap.session import Session
 
 T = TypeVar("T")
+Part = Literal | StreamedLiteral | Slice
 _BITS = {name.lower(): bit for name, bit in SYSTEM_FLAGS.items()}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-async def check(session: Session, tag: str, args: AppendArgs, size: int) -> None:
+async def check(session: Session, tag: str, args: AppendArgs | ReplaceArgs, size: int) -> None:
     """Refuse a message that the client has announced and not yet sent. Raises Refused or MailError."""
     if session.identity is None:
         raise no("Log in first")
-    _check_kind(session, args.messages[-1])
+    replacing = isinstance(args, ReplaceArgs)
+    _check_kind(session, args.message if isinstance(args, ReplaceArgs) else args.messages[-1])
+    if replacing and (session.selected is None or session.selected.read_only):
+        raise no("REPLACE needs a mailbox that is selected for writing", "READ-ONLY")
     async with db.read() as tx:
-        session.append_to = (tag, await _target(tx, session, args.mailbox))
-        if not (await quota.get(tx, session.account_id)).allows(size):
+        session.append_to = (tag, await _mailbox(tx, session, args.mailbox))
+        # What is replaced makes room: how much, the transaction knows.
+        if not replacing and not (await quota.get(tx, session.account_id)).allows(size):
             raise MailError(Code.OVER_QUOTA, "the mailbox is full")
 
 
@@ -45,25 +56,48 @@ async def check(session: Session, tag: str, args: AppendArgs, size: int) -> None
 async def append(session: Session, command: Command) -> Done:
     """Store one message or several, all or none; answers after the commit, with the UIDs (APPENDUID)."""
     args = cast(AppendArgs, command.args)
-    for message in args.messages:
-        _check_kind(session, message)
+    mailbox_id = await target(session, command.tag, args.mailbox)
+    async with incoming(session, mailbox_id, args.messages) as items:
+        results = await session.server.ingest.add(items, atomic=True)
+    return Done("APPEND completed", _appenduid(args.mailbox, results))
+
+
+async def target(session: Session, tag: str, name: str) -> int:
+    """The number of the mailbox that a message goes to. Raises Refused (TRYCREATE)."""
+    if name == mailboxes.INBOX:
+        return 0  # always there: nothing to look up
     checked_tag, mailbox_id = session.append_to
-    if args.mailbox == mailboxes.INBOX:
-        mailbox_id = 0  # always there: nothing to look up
-    elif checked_tag != command.tag:
-        async with db.read() as tx:
-            mailbox_id = await _target(tx, session, args.mailbox)
+    if checked_tag == tag:
+        return mailbox_id
+    async with db.read() as tx:
+        return await _mailbox(tx, session, name)
+
+
+@asynccontextmanager
+async def incoming(
+    session: Session, mailbox_id: int, messages: Sequence[AppendMessage]
+) -> AsyncIterator[list[Incoming]]:
+    """The messages ready to be stored, in memory for as long as the process's budget is held.
+
+    Raises Refused and MailError for what is not stored: too big, empty, a URL of nothing, a flag that is none.
+    """
+    for message in messages:
+        _check_kind(session, message)
     server = session.server
-    total = sum(_size(message) for message in args.messages)
-    if total > 2 * server.message_size:
+    sources = await _sources(session, messages)
+    sizes = [sum(map(_size, parts)) for parts in sources]
+    if max(sizes) > server.message_size:
+        raise MailError(Code.TOO_BIG, f"messages are limited to {server.message_size} octets")
+    if sum(sizes) > 2 * server.message_size:
         raise MailError(Code.TOO_BIG, "the messages of one APPEND are too big together")
-    held = await server.uploads.acquire(total)
+    held = await server.uploads.acquire(sum(sizes))
     try:
-        items = [await _incoming(session, mailbox_id, message) for message in args.messages]
-        results = await server.ingest.add(items, atomic=True)
+        yield [
+            await _incoming(session, mailbox_id, message, parts)
+            for message, parts in zip(messages, sources, strict=True)
+        ]
     finally:
         server.uploads.release(held)
-    return Done("APPEND completed", _appenduid(args.mailbox, results))
 
 
 def split_flags(flags: Sequence[str]) -> tuple[int, tuple[str, ...]]:
@@ -80,7 +114,7 @@ def split_flags(flags: Sequence[str]) -> tuple[int, tuple[str, ...]]:
     return bits, tuple(keywords)
 
 
-async def _target(tx: db.Tx, session: Session, name: str) -> int:
+async def _mailbox(tx: db.Tx, session: Session, name: str) -> int:
     try:
         return (await mailboxes.by_name(tx, session.account_id, name)).id
     except MailError as error:
@@ -90,32 +124,46 @@ async def _target(tx: db.Tx, session: Session, name: str) -> int:
 
 
 def _check_kind(session: Session, message: AppendMessage) -> None:
-    if message.catenate:
-        raise no("CATENATE is not offered here", "CANNOT")
     if message.utf8 and not session.enabled & Enabled.UTF8:
         raise bad("UTF8 needs ENABLE UTF8=ACCEPT before")
 
 
-def _size(message: AppendMessage) -> int:
-    part = message.parts[0]
-    return len(part.data) if isinstance(part, Literal) else part.size  # type: ignore[union-attr]  # no URL: _check_kind
+async def _sources(session: Session, messages: Sequence[AppendMessage]) -> list[list[Part]]:
+    """The parts of each message, URLs looked up."""
+    if not any(message.catenate for message in messages):
+        return [list(cast(tuple[Part, ...], message.parts)) for message in messages]
+    async with db.read() as tx:
+        return [
+            [
+                await catenate.find(tx, session, part.url) if isinstance(part, CatenateUrl) else part
+                for part in message.parts
+            ]
+            for message in messages
+        ]
 
 
-async def _incoming(session: Session, mailbox_id: int, message: AppendMessage) -> Incoming:
-    part = message.parts[0]
-    if isinstance(part, Literal):
-        raw, derived = part.data, await _apart(session, len(part.data), mime.parse, part.data)
-    else:
-        assert session.upload is not None
-        raw, derived = await _apart(session, part.size, _take, session.upload, part.index)  # type: ignore[union-attr]  # no URL
+def _size(part: Part) -> int:
+    return len(part.data) if isinstance(part, Literal) else part.size
+
+
+async def _incoming(session: Session, mailbox_id: int, message: AppendMessage, parts: Sequence[Part]) -> Incoming:
+    gathered: list[Literal | StreamedLiteral] = []
+    for part in parts:
+        if isinstance(part, Slice):
+            async with db.read() as tx:
+                gathered.append(Literal(await catenate.read(tx, session, part)))
+        else:
+            gathered.append(part)
+    raw, derived = await _apart(session, sum(map(_size, parts)), _assemble, session.upload, gathered)
     if not raw:
         raise no("An empty message is not stored", "CANNOT")
     flags, keywords = split_flags(message.flags)
     return Incoming(session.account_id, mailbox_id, raw, derived, flags, keywords, _storable(message.internaldate))
 
 
-def _take(upload: Upload, index: int) -> tuple[bytes, Derived]:
-    raw = upload.take(index)
+def _assemble(upload: Upload | None, parts: Sequence[Literal | StreamedLiteral]) -> tuple[bytes, Derived]:
+    octets = [part.data if isinstance(part, Literal) else cast(Upload, upload).take(part.index) for part in parts]
+    raw = octets[0] if len(octets) == 1 else b"".join(octets)
     return raw, mime.parse(raw)
 
 

@@ -162,6 +162,15 @@ class AppendArgs:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplaceArgs:
+    """REPLACE, UID REPLACE (RFC 8508). `number` is a sequence number or UID, 0 for `*`."""
+
+    number: int
+    mailbox: str
+    message: AppendMessage
+
+
+@dataclass(frozen=True, slots=True)
 class FetchArgs:
     """FETCH, UID FETCH: macros expanded, repeats removed; CHANGEDSINCE and (UID FETCH only) VANISHED of RFC 7162."""
 
@@ -211,6 +220,7 @@ Args = (
     | ListArgs
     | StatusArgs
     | AppendArgs
+    | ReplaceArgs
     | SearchArgs
     | ThreadArgs
     | FetchArgs

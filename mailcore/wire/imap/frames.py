@@ -101,6 +101,7 @@ Event = Frame | LiteralOffer | Continue | LiteralData | Line | Rejected
 
 _TAG = re.compile(rb'[^\x00-\x20\x7f-\xff(){%*"\\+]+')
 _LITERAL = re.compile(rb"(~?)\{([0-9]+)(\+?)\}\Z")
+_MESSAGE_COMMAND = re.compile(rb"(?:APPEND|(?:UID )?REPLACE [^ ]+) ", re.IGNORECASE)
 _UNBOUNDED = 1 << 64
 _TAIL = 64  # of a skipped line: room for any literal header that could be honoured
 
@@ -113,11 +114,11 @@ _AGAIN = _Again()
 
 
 def is_message_literal(pieces: Sequence[Piece]) -> bool:
-    """Whether the literal announced after these pieces is a message of APPEND (not its mailbox name)."""
+    """Whether the literal announced after these pieces is a message of APPEND or REPLACE (not its mailbox name)."""
     text = pieces[0]
     assert isinstance(text, bytes)
-    name, _, rest = text.partition(b" ")
-    return name.upper() == b"APPEND" and (rest != b"" or len(pieces) > 1)
+    found = _MESSAGE_COMMAND.match(text)
+    return found is not None and (found.end() < len(text) or len(pieces) > 1)
 
 
 class Framer:

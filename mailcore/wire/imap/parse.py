@@ -26,6 +26,7 @@ from mailcore.wire.imap.commands import (
     NumbersArgs,
     QresyncParams,
     RenameArgs,
+    ReplaceArgs,
     SelectArgs,
     StatusArgs,
     StoreArgs,
@@ -36,7 +37,7 @@ from mailcore.wire.imap.fetch_item import parse_items
 from mailcore.wire.imap.frames import Frame, Piece
 from mailcore.wire.imap.limits import MAX_FLAGS, MAX_ID_FIELDS
 from mailcore.wire.imap.mailbox_name import SEPARATOR
-from mailcore.wire.imap.parse_append import parse_append, parse_append_pieces
+from mailcore.wire.imap.parse_append import parse_append, parse_append_pieces, parse_replace
 from mailcore.wire.imap.parse_list import STATUS_ITEMS, parse_list, parse_lsub, status_items
 from mailcore.wire.imap.parse_search import parse_search, parse_sort, parse_thread
 from mailcore.wire.imap.tokens import Cursor
@@ -298,6 +299,10 @@ COMMANDS: Mapping[str, Grammar] = {
     "GETQUOTAROOT": Grammar(_arguments(MailboxArgs, _MAILBOX), "mailbox"),
     "SETQUOTA": Grammar(quota.parse_set, "quota-root (resource limit ...)"),
     "APPEND": Grammar(parse_append, 'mailbox [(flag ...)] ["date-time"] {size}'),
+    **{
+        name: Grammar(parse_replace, 'message mailbox [(flag ...)] ["date-time"] {size}')
+        for name in ("REPLACE", "UID REPLACE")
+    },
     "SEARCH": Grammar(parse_search, _SEARCH_USAGE),
     "UID SEARCH": Grammar(parse_search, _SEARCH_USAGE),
     "SORT": Grammar(parse_sort, _SORT_USAGE),
@@ -353,8 +358,8 @@ def command_name(frame: Frame) -> str:
         return ""
 
 
-def parse_append_head(pieces: Sequence[Piece], *, utf8: bool = False) -> AppendArgs:
-    """Parse an APPEND up to a literal that is only announced: its last message then has no part yet.
+def parse_append_head(pieces: Sequence[Piece], *, utf8: bool = False) -> AppendArgs | ReplaceArgs:
+    """Parse an APPEND or REPLACE up to a literal that is only announced: its last message then has no part yet.
 
     For LiteralOffer: check mailbox, flags and date before the client sends the octets. Raises ImapSyntaxError.
     """

@@ -1,10 +1,10 @@
-"""APPEND (RFC 9051 §6.3.12) with MULTIAPPEND (RFC 3502), CATENATE (RFC 4469) and UTF8 (RFC 6855)."""
+"""APPEND (RFC 9051 §6.3.12), MULTIAPPEND (RFC 3502), CATENATE (RFC 4469), UTF8 (RFC 6855), REPLACE (RFC 8508)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mailcore.wire.imap.commands import AppendArgs, AppendMessage, Args, CatenateUrl
+from mailcore.wire.imap.commands import AppendArgs, AppendMessage, Args, CatenateUrl, ReplaceArgs
 from mailcore.wire.imap.errors import ImapSyntaxError
 from mailcore.wire.imap.frames import Literal, Piece, StreamedLiteral
 from mailcore.wire.imap.limits import MAX_APPEND_MESSAGES, MAX_CATENATE_PARTS
@@ -29,11 +29,30 @@ def parse_append(cursor: Cursor) -> Args:
     return AppendArgs(mailbox, tuple(messages))
 
 
-def parse_append_pieces(pieces: Sequence[Piece], *, utf8: bool = False) -> AppendArgs:
-    """An APPEND up to an announced literal, see parse.parse_append_head."""
+def parse_replace(cursor: Cursor) -> ReplaceArgs:
+    """The arguments of a whole REPLACE, or of one up to an announced literal."""
+    cursor.space("the number of a message")
+    number = 0 if cursor.try_take(b"*") else cursor.number("the number of a message", minimum=1)
+    cursor.space("a mailbox name")
+    mailbox = cursor.mailbox()
+    cursor.space("flags, a date or a message literal")
+    try:
+        return ReplaceArgs(number, mailbox, _message(cursor))
+    except _HeadEnds as head:
+        return ReplaceArgs(number, mailbox, head.message)
+
+
+def parse_append_pieces(pieces: Sequence[Piece], *, utf8: bool = False) -> AppendArgs | ReplaceArgs:
+    """An APPEND or REPLACE up to an announced literal, see parse.parse_append_head."""
     cursor = Cursor((*pieces, _ANNOUNCED), utf8=utf8)
-    if cursor.word("APPEND") != "APPEND":
-        raise ImapSyntaxError("Expected APPEND")
+    name = cursor.word("APPEND or REPLACE")
+    if name == "UID":
+        cursor.space("REPLACE")
+        name = cursor.word("REPLACE")
+    if name == "REPLACE":
+        return parse_replace(cursor)
+    if name != "APPEND":
+        raise ImapSyntaxError("Expected APPEND or REPLACE")
     mailbox, messages = _append(cursor)
     return AppendArgs(mailbox, tuple(messages))
 

@@ -27,6 +27,7 @@ from mailcore.wire.imap.commands import (
     NumbersArgs,
     QresyncParams,
     RenameArgs,
+    ReplaceArgs,
     SelectArgs,
     StatusArgs,
     StoreArgs,
@@ -400,6 +401,15 @@ def test_the_head_of_an_append_is_known_before_its_octets() -> None:
     assert heads[2][2] == AppendMessage((), None, (), catenate=True)
     assert heads[3][2] == AppendMessage((), None, (StreamedLiteral(2, 1),), catenate=True)
     assert heads[4][3] == AppendMessage((), None, (), utf8=True)
+
+
+def test_the_head_of_a_replace_is_known_before_its_octets() -> None:
+    data = b"a UID REPLACE 7 {3+}\r\nbox (\\Draft) {1+}\r\na\r\nb REPLACE * x CATENATE (TEXT {1}\r\nc)\r\n"
+    offers = [event for event in events_of([data]) if isinstance(event, LiteralOffer)]
+    assert [parse_append_head(offer.pieces) for offer in offers] == [
+        ReplaceArgs(7, "box", AppendMessage(("\\Draft",), None, ())),
+        ReplaceArgs(0, "x", AppendMessage((), None, (), catenate=True)),
+    ]
     for text in (b"APPEND", b"APPEND x y ", b"APPEND (x) ", b"APPEND x (\\Recent) ", b"NOOP "):
         with pytest.raises(ImapSyntaxError):
             parse_append_head((text,))
