@@ -337,4 +337,65 @@ class Migration(migrations.Migration):
                 'indexes': [models.Index(fields=['grantee_id'], name='mailbox_grant_grantee')],
             },
         ),
+        migrations.CreateModel(
+            name='SearchBlock',
+            fields=[
+                ('pk', models.CompositePrimaryKey('account_id', 'segment', 'block', blank=True, editable=False, primary_key=True, serialize=False)),
+                ('account_id', models.BigIntegerField()),
+                ('segment', models.BigIntegerField()),
+                ('block', models.IntegerField()),
+                ('words', models.BinaryField()),
+                ('sections', models.BinaryField()),
+            ],
+            options={
+                'db_table': 'search_block',
+            },
+        ),
+        migrations.CreateModel(
+            name='SearchFilter',
+            fields=[
+                ('pk', models.CompositePrimaryKey('account_id', 'segment', 'number', blank=True, editable=False, primary_key=True, serialize=False)),
+                ('account_id', models.BigIntegerField()),
+                ('segment', models.BigIntegerField()),
+                ('number', models.IntegerField()),
+                ('bits', models.BinaryField()),
+            ],
+            options={
+                'db_table': 'search_filter',
+            },
+        ),
+        migrations.CreateModel(
+            name='SearchIndex',
+            fields=[
+                ('account_id', models.BigIntegerField(primary_key=True, serialize=False)),
+                ('upto', models.BigIntegerField(db_default=1, help_text='messages below this number are in segments')),
+                ('version', models.TextField(db_default='', help_text='index_words.VERSION the segments were made by')),
+                ('removed', models.BigIntegerField(db_default=0, help_text='messages removed for good since segments were last looked at')),
+                ('lease_until', models.DateTimeField(help_text="by the database's clock", null=True)),
+                ('fence', models.BigIntegerField(db_default=0, help_text='counts claims; what is stored must carry the current one')),
+            ],
+            options={
+                'db_table': 'search_index',
+            },
+        ),
+        migrations.CreateModel(
+            name='SearchSegment',
+            fields=[
+                ('pk', models.CompositePrimaryKey('account_id', 'segment', blank=True, editable=False, primary_key=True, serialize=False)),
+                ('account_id', models.BigIntegerField()),
+                ('segment', models.BigIntegerField(help_text='from a sequence: never used again')),
+                ('first', models.BigIntegerField()),
+                ('beyond', models.BigIntegerField()),
+                ('documents', models.BinaryField(help_text='numbers of its messages, packed; NULL = all of the range', null=True)),
+                ('messages', models.IntegerField()),
+                ('pairs', models.IntegerField(help_text='of a word and a section it is in')),
+                ('decides', models.BooleanField(help_text='what its words say of a text needs no look at the text')),
+                ('natural_blocks', models.IntegerField()),
+                ('machine_blocks', models.IntegerField()),
+                ('size', models.BigIntegerField(help_text='octets of its blocks and filter')),
+            ],
+            options={
+                'db_table': 'search_segment',
+            },
+        ),
     ]

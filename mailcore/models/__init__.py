@@ -1,6 +1,7 @@
 """The schema, one file per group of tables. Mail is read and written by mailcore.store's SQL, never through the ORM."""
 
 from mailcore.models.delivery import DkimKey, Outbound, OutboundRecipient
+from mailcore.models.index import SearchBlock, SearchFilter, SearchIndex, SearchSegment
 from mailcore.models.mail import (
     AccountState,
     Blob,
@@ -33,6 +34,10 @@ __all__ = [
     "MessageText",
     "Outbound",
     "OutboundRecipient",
+    "SearchBlock",
+    "SearchFilter",
+    "SearchIndex",
+    "SearchSegment",
     "Subscription",
     "ThreadKey",
     "TraceEvent",

@@ -34,9 +34,13 @@ class Resolution:
 CREATE = sql("""
     INSERT INTO account_state (account_id, quota_bytes) VALUES (%s::bigint, %s::bigint) ON CONFLICT DO NOTHING""")
 
+CREATE_INDEX = sql("INSERT INTO search_index (account_id) VALUES (%s::bigint) ON CONFLICT DO NOTHING")
+
 REMOVE = tuple(
     sql(f"DELETE FROM {table} WHERE account_id = %s::bigint")
     for table in (
+        # In this order: the index's worker stores segments only while it finds the first.
+        *("search_index", "search_segment", "search_filter", "search_block"),
         *("entry", "flag_change", "expunged", "message_text", "message", "thread_key", "subscription", "gone_mailbox"),
         *("upload", "annotation", "mailbox_grant", "mailbox", "account_state"),
     )
@@ -69,6 +73,7 @@ async def create(tx: Tx, account_id: int, quota_bytes: int | None = None) -> Non
     happens."""
     if not await tx.execute(CREATE, (account_id, quota_bytes)):
         return
+    await tx.execute(CREATE_INDEX, (account_id,))
     await mailboxes.insert(tx, account_id, mailboxes.DEFAULT_MAILBOXES)
     await tx.execute(mailboxes.SUBSCRIBE, (account_id, [name for name, _ in mailboxes.DEFAULT_MAILBOXES]))
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from mailcore.db import Row, Tx, sql
-from mailcore.store import locks
+from mailcore.store import index_build, locks
 
 PIECE = 1000
 
@@ -125,6 +125,7 @@ async def expunged(tx: Tx, days: int = KEEP_EXPUNGED, limit: int = PIECE) -> int
             continue  # removed meanwhile
         rows = await tx.fetch(REMOVE_MESSAGES, {"account": account_id, "ids": by_account[account_id]})
         await tx.execute(REMOVE_TEXTS, (account_id, [row[0] for row in rows]))
+        await index_build.removed(tx, account_id, len(rows))
         hashes += [bytes(row[1]) for row in rows]
         count += len(rows)
     # Blobs after all accounts, as a delivery to several locks them.

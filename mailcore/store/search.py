@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import sys
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, Literal
@@ -18,11 +18,18 @@ from typing import Any, Literal
 from mailcore.db import Row, Tx, sql
 from mailcore.errors import Code, MailError
 from mailcore.mime import fold
-from mailcore.store import ordering
+from mailcore.store import index_read, ordering
+from mailcore.store.index_segment import Part
 
 # A tree deeper or larger than this is not a question a person asked.
 MAX_DEPTH = 50
 MAX_TERMS = 1000
+# So many different words of a search are looked up in the index; others are found by reading the texts.
+MAX_LOOKED_UP = 20
+# So few messages that meet all other criteria are rather read.
+FEW = 300
+# More emails than these are named to the database by a bitmap.
+MANY = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +118,21 @@ class Emails:
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """What the index has told: emails by number, all below `beyond`, of which it knows nothing."""
+
+    ids: frozenset[int]
+    beyond: int
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """Emails with a lower number."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
 class InThreads:
     """Emails of threads."""
 
@@ -152,6 +174,8 @@ Criterion = (
     | Size
     | Modseq
     | Emails
+    | Found
+    | Before
     | InThreads
     | InMailbox
     | HasAttachment
@@ -233,6 +257,14 @@ class _Query:
                 return f"e.modseq >= {self.bind(value, 'bigint')}"
             case Emails(ids):
                 return f"e.message_id = ANY({self.bind(list(ids), 'bigint[]')})"
+            case Found(ids, beyond):
+                if len(ids) <= MANY:
+                    return f"e.message_id IN (SELECT unnest({self.bind(sorted(ids), 'bigint[]')}))"
+                bits = self.bind(index_read.bitmap(ids, beyond), "bytea")
+                below = self.bind(beyond, "bigint")
+                return f"CASE WHEN e.message_id < {below} THEN get_bit({bits}, e.message_id) = 1 ELSE false END"
+            case Before(number):
+                return f"e.message_id < {self.bind(number, 'bigint')}"
             case InThreads(ids):
                 self.tables.add("m")
                 return f"m.thread_id = ANY({self.bind(list(ids), 'bigint[]')})"
@@ -358,11 +390,13 @@ async def uids(tx: Tx, account_id: int, mailbox_id: int, criterion: Criterion, s
 
     Raises BAD_VALUE (unknown field), TOO_MANY (terms).
     """
+    criterion = await _looked_up(tx, account_id, mailbox_id, criterion)
     return await tx.fetch(*uids_query(account_id, mailbox_id, criterion, sort))
 
 
 async def numbers(tx: Tx, account_id: int, mailbox_id: int, criterion: Criterion, sort: Sort = ()) -> array[int]:
     """The UIDs of `uids` alone, as 32-bit numbers in one value on the wire: a fifth of the cost. Raises as `uids`."""
+    criterion = await _looked_up(tx, account_id, mailbox_id, criterion)
     row = await tx.one(*uids_query(account_id, mailbox_id, criterion, sort, _PACKED))
     # int4send of (uid - 2^31) in network order; flipping the top bit of each number gives the uid back.
     found = array("I", row[0] if row else b"")
@@ -419,6 +453,7 @@ async def emails(
 
     The total is 0 when `offset` is beyond the end. Raises as `uids`.
     """
+    criterion = await _looked_up(tx, account_id, None, criterion)
     rows = await tx.fetch(*emails_query(account_id, criterion, sort, limit, offset, collapse_threads))
     return [(row[0], row[1]) for row in rows], rows[0][2] if rows else 0
 
@@ -443,11 +478,105 @@ def _only_mailbox(criterion: Criterion) -> tuple[int | None, Criterion]:
     return None, criterion
 
 
+# --- the index (docs/search.md) -------------------------------------------------------------------------------------
+
+_COUNT_FEW = """SELECT count(*) FROM (SELECT FROM entry e{joins}
+    WHERE e.account_id = %(account)s::bigint{mailbox} AND {condition} LIMIT {limit}) AS few"""
+
+_READ = """
+    SELECT t.docno FROM message_text t
+    WHERE t.account_id = %(account)s::bigint AND t.docno = ANY(%(maybe)s::bigint[]) AND {condition}
+    UNION ALL
+    SELECT t.docno FROM unnest(%(firsts)s::bigint[], %(beyonds)s::bigint[]) AS r(first, beyond)
+        JOIN message_text t ON t.account_id = %(account)s::bigint AND t.docno >= r.first AND t.docno < r.beyond
+    WHERE {condition}"""
+
+
+async def _looked_up(tx: Tx, account_id: int, mailbox_id: int | None, criterion: Criterion) -> Criterion:
+    """The criterion with words replaced by the emails that have them, where the index tells that sooner than the texts.
+
+    Texts do not change, so what is found now holds whenever the statement runs; mail that comes in between is left out.
+    Raises as `uids`.
+    """
+    _Query({}).condition(criterion)
+    texts = list(dict.fromkeys(text for text in _texts(criterion) if index_read.can_look_up(_in_index(text)[0])))
+    if not texts:
+        return criterion
+    only, rest = _only_mailbox(criterion)
+    index, count = await index_read.opened(tx, account_id, few_query(account_id, mailbox_id or only, rest))
+    if count[0][0] <= FEW or not index.segments:
+        return criterion
+    found = {text: Found(await _emails_with(tx, index, text), index.beyond) for text in texts[:MAX_LOOKED_UP]}
+    told = _replaced(criterion, found)
+    return And((*(told.terms if isinstance(told, And) else (told,)), Before(index.beyond)))
+
+
+def few_query(account_id: int, mailbox_id: int | None, criterion: Criterion) -> tuple[str, dict[str, Any]]:
+    """How many messages, counted up to FEW + 1, meet all that needs no reading of texts, and its parameters."""
+    query = _Query({"account": account_id})
+    terms = criterion.terms if isinstance(criterion, And) else (criterion,)
+    condition = query.condition(And(tuple([term for term in terms if not _reads_text(term)])))
+    mailbox = f" AND e.mailbox_id = {query.bind(mailbox_id, 'bigint')}" if mailbox_id is not None else ""
+    text = _COUNT_FEW.format(joins=query.joins(), mailbox=mailbox, condition=condition, limit=FEW + 1)
+    return text, query.params
+
+
+def _texts(criterion: Criterion) -> Iterator[Text]:
+    match criterion:
+        case Text():
+            yield criterion
+        case And(terms) | Or(terms):
+            for term in terms:
+                yield from _texts(term)
+        case Not(term):
+            yield from _texts(term)
+
+
+def _replaced(criterion: Criterion, found: Mapping[Text, Found]) -> Criterion:
+    match criterion:
+        case Text():
+            return found.get(criterion, criterion)
+        case And(terms):
+            return And(tuple([_replaced(term, found) for term in terms]))
+        case Or(terms):
+            return Or(tuple([_replaced(term, found) for term in terms]))
+        case Not(term):
+            return Not(_replaced(term, found))
+    return criterion
+
+
+def _in_index(text: Text) -> tuple[str, Part]:
+    """What to look up for words in a field, and in which part of messages; a header that is there is its name."""
+    name, words = text.field.lower(), fold(text.words)
+    if name in ("body", "text"):
+        return words, "body" if name == "body" else "any"
+    return words or (fold(name[7:]) + ":" if name.startswith("header:") else ""), "header"
+
+
+async def _emails_with(tx: Tx, index: index_read.Index, text: Text) -> frozenset[int]:
+    """The emails that have words in a field: what the index cannot decide is read."""
+    hits = await index_read.find(tx, index, *_in_index(text))
+    if text.field.lower() not in ("body", "text"):
+        hits.maybe, hits.sure = hits.maybe + hits.sure, []
+    if hits.maybe or hits.unread:
+        rows = await tx.fetch(*read_query(index.account_id, text, hits))
+        hits.sure += [row[0] for row in rows]
+    return frozenset(hits.sure)
+
+
+def read_query(account_id: int, text: Text, hits: index_read.Hits) -> tuple[str, dict[str, Any]]:
+    """The statement that reads texts of messages which may have the words, and its parameters."""
+    query = _Query({"account": account_id, "maybe": hits.maybe})
+    query.params |= {"firsts": [one for one, _ in hits.unread], "beyonds": [one for _, one in hits.unread]}
+    return _READ.format(condition=query._text(text.field.lower(), text.words)), query.params
+
+
 # One of each kind, so that every piece the compiler can write is prepared against the schema in the tests.
 _SAMPLE = And(
     (
         All(), Or((Flag(1), Keyword("a"), Keyword("a", False))), Not(Flag(2, False)), Uids(((1, 2),)),
-        Uids(((1, 2), (4, 5))), Size(">", 1), Modseq(1), Emails((1,)), InThreads((1,)), InMailbox((1, 2)),
+        Uids(((1, 2), (4, 5))), Size(">", 1), Modseq(1), Emails((1,)), InThreads((1,)), Before(9),
+        Found(frozenset((1,)), 2), Found(frozenset(range(MANY + 1)), MANY + 1), InMailbox((1, 2)),
         *(Text(name, "x") for name in ("from", "to", "cc", "bcc", "subject", "body", "text", "header:x-a")),
         *(Date(kind, op, date(2020, 1, 1)) for kind in ("internal", "sent", "saved") for op in ("<", ">=", "=")),
         Date("sent", "<", datetime(2020, 1, 1)), InMailbox((1,), True), HasAttachment(), ThreadKeyword(1),
@@ -460,3 +589,6 @@ sql(uids_query(1, 1, _SAMPLE, _EVERY_SORT, _PACKED)[0])
 sql(uids_query(1, 1, _SAMPLE, _EVERY_SORT, _ANCESTRIES)[0])
 sql(emails_query(1, And((InMailbox((1,)), _SAMPLE)), _EVERY_SORT)[0])
 sql(emails_query(1, _SAMPLE, _EVERY_SORT, collapse_threads=True)[0])
+sql(few_query(1, 1, _SAMPLE)[0])
+for _name in (*_COLUMNS, "body", "text", "header:x-a"):
+    sql(read_query(1, Text(_name, "x"), index_read.Hits())[0])
