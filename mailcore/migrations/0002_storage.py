@@ -51,8 +51,8 @@ CREATE TABLE trace_event_default PARTITION OF trace_event DEFAULT;
 -- Old events are swept by time; nothing else asks for it alone.
 CREATE INDEX trace_event_at ON trace_event USING brin (at) WITH (pages_per_range = 32);
 CREATE INDEX trace_event_trace ON trace_event (trace_id);
-CREATE INDEX trace_event_recipient ON trace_event (recipient, at);
-CREATE INDEX trace_event_sender ON trace_event (sender, at);
+CREATE INDEX trace_event_recipient ON trace_event (recipient, at) WHERE recipient IS NOT NULL;
+CREATE INDEX trace_event_sender ON trace_event (sender, at) WHERE sender IS NOT NULL;
 CREATE INDEX trace_event_message ON trace_event (message_id) WHERE message_id IS NOT NULL;
 CREATE INDEX trace_event_outbound ON trace_event (outbound_id) WHERE outbound_id IS NOT NULL;
 """

@@ -135,7 +135,8 @@ BEGIN
         END IF;
         IF item.trace_id IS NOT NULL THEN
             INSERT INTO trace_event (trace_id, step, account_id, recipient, message_id, detail)
-            VALUES (item.trace_id, 'stored', item.account, item.recipient, item.message_id,
+            VALUES (item.trace_id, 'stored', item.account, item.recipient,
+                CASE WHEN NOT announced THEN item.message_id END, -- else the job's own step has it
                 jsonb_build_object('mailbox', item.mailbox, 'uid', o_uid, 'email', o_message));
         END IF;
         used_hashes := used_hashes || item.hash;
