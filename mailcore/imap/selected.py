@@ -11,11 +11,15 @@ from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from mailcore.imap.errors import bad
 from mailcore.store.changes import MailboxChanges
 from mailcore.store.flags import FlagRow
 from mailcore.wire.imap.numset import STAR, NumSet, SequenceSet
+
+if TYPE_CHECKING:
+    from mailcore.imap.contexts import Context
 
 # Own changes remembered between two looks into the store; more than this, and it is time for one.
 MAX_OWN = 500
@@ -37,6 +41,7 @@ class Selected:
     __slots__ = (
         "_changed",
         "_exists",
+        "contexts",
         "dirty",
         "gone",
         "mailbox_id",
@@ -79,6 +84,8 @@ class Selected:
         """UID ranges that are \\Recent in this session."""
         self.saved: NumSet | None = None
         """UIDs found by the last SEARCH RETURN (SAVE), None before the first."""
+        self.contexts: dict[str, Context] = {}
+        """Searches whose results are kept up to date, by their tags."""
         self.dirty = False
         """Somebody said that the store knows more than we do."""
         self._changed: dict[int, FlagRow] = {}

@@ -11,7 +11,7 @@ from mailcore import db, wake
 from mailcore.auth import standing
 from mailcore.conf import conf
 from mailcore.errors import Code, MailError
-from mailcore.imap import capabilities, errors, render
+from mailcore.imap import capabilities, contexts, errors, render
 from mailcore.imap.capabilities import Enabled
 from mailcore.imap.commands import append
 from mailcore.imap.errors import Refused
@@ -329,7 +329,7 @@ class Session:
         view = self.selected
         if view is None:
             return
-        if spec.refresh or (view.own and self.enabled & Enabled.CONDSTORE):
+        if spec.refresh or (view.own and (self.enabled & Enabled.CONDSTORE or view.contexts)):
             # A client that is told a modseq believes that it knows everything before it (RFC 7162 §3.2.7).
             view.dirty = True
         await self.refresh(expunge=spec.may_expunge and not self._next_uses_seqs())
@@ -345,6 +345,7 @@ class Session:
     async def refresh(self, *, expunge: bool) -> None:
         """Ask the store what is new in the selected mailbox, if anything may be, and tell the client."""
         view = self.view
+        changed: list[int] = []
         if view.dirty:
             view.dirty = False
             try:
@@ -357,12 +358,17 @@ class Session:
                 log.warning("no update for %s: %s", self.who, error.private or error.text)
             else:
                 view.absorb(found)
+                changed = [row[0] for row in found.changed]
         if not view.quiet:
             self.tell(expunge=expunge)
+        if view.contexts:
+            await contexts.update(self, changed)
 
     def tell(self, *, expunge: bool) -> None:
         """Tell the client what the view has gathered."""
         view = self.view
+        if view.contexts and view.gone:
+            contexts.gone(self)
         report = view.report(expunge=expunge)
         if report.vanished:
             if self.enabled & Enabled.QRESYNC:

@@ -27,6 +27,7 @@ from mailcore.wire.imap import response
 from mailcore.wire.imap.commands import Command, FetchArgs
 from mailcore.wire.imap.fetch_item import FetchAttr, FetchItem, sets_seen
 from mailcore.wire.imap.numset import NumSet
+from mailcore.wire.imap.parse_search import Partial
 
 # Messages a time: the first answer soon, the rest in pieces of a few hundred kilobytes.
 FIRST, CHUNK = 100, 500
@@ -83,6 +84,8 @@ async def fetch_(session: Session, command: Command) -> Done:
     slices = view.slices(args.numbers, uid=command.uid)
     if args.changedsince is not None:
         slices = await _changed(session, args, slices)
+    if args.partial is not None:
+        slices = _part(slices, args.partial)
     expected = sum(part.stop - part.start for part in slices)
     found = 0
     sizes = (NARROW_FIRST, NARROW_CHUNK) if plan.narrow else (FIRST, CHUNK)
@@ -136,6 +139,18 @@ async def _changed(session: Session, args: FetchArgs, slices: Iterable[slice]) -
             session.send(response.vanished_line(gone, earlier=True))
     wanted = set(view.pick(slices)).intersection(row[0] for row in since.changed)
     return NumSet.of(wanted).slices(view.uids)
+
+
+def _part(slices: Sequence[slice], partial: Partial) -> list[slice]:
+    """A range of the messages in slices (RFC 9394 §3.3)."""
+    wanted, at = partial.of(sum(part.stop - part.start for part in slices)), 0
+    found = []
+    for part in slices:
+        start, stop = part.start + max(0, wanted.start - at), min(part.stop, part.start + wanted.stop - at)
+        if start < stop:
+            found.append(slice(start, stop))
+        at += part.stop - part.start
+    return found
 
 
 class _Reader:

@@ -1,104 +1,105 @@
-"""SEARCH and UID SEARCH with ESEARCH, SEARCHRES, WITHIN and CONDSTORE (RFC 9051 §6.4.4, RFC 4731, 5182, 5032, 7162)."""
+"""SEARCH and UID SEARCH, and what SORT shares with them (RFC 9051 §6.4.4; RFC 4731, 5032, 5182, 5267, 7162, 9394)."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from array import array
+from collections.abc import Sequence
 from typing import cast
 
 from mailcore import db
-from mailcore.imap import criteria
+from mailcore.imap import contexts, criteria, finding
 from mailcore.imap.capabilities import Enabled
+from mailcore.imap.contexts import Context
 from mailcore.imap.registry import SELECTED, Done, command
 from mailcore.imap.session import Session
 from mailcore.store import search
-from mailcore.store.search import Criterion, Sort
+from mailcore.store.search import Sort
 from mailcore.wire.imap import response, search_key
 from mailcore.wire.imap.commands import Command, SearchArgs
 from mailcore.wire.imap.numset import NumSet
 
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """UIDs that the client knows, in the order asked for; their modseqs only when MODSEQ was among the keys."""
-
-    uids: Sequence[int]
-    modseqs: dict[int, int] | None = None
-
-    def modseq(self, uids: Iterable[int]) -> int | None:
-        """The highest modseq of some of them."""
-        return max((self.modseqs[uid] for uid in uids), default=None) if self.modseqs is not None else None
-
-
-Finder = Callable[[Session, Criterion], Awaitable[Sequence[int]]]
+_SORT_KEYS = {"DATE": "sent"}  # the others are the store's own, in upper case
 
 
 @command("SEARCH", "UID SEARCH", state=SELECTED, uses_seqs=True, may_expunge=False)
 async def search_(session: Session, command: Command) -> Done:
     """Find messages; the answer names those that the client knows, in the order of the mailbox."""
-    found = await find(session, cast(SearchArgs, command.args), _numbers)
-    answer(session, command, found)
+    await run(session, command)
     return Done("SEARCH completed")
 
 
-async def _numbers(session: Session, criterion: Criterion) -> Sequence[int]:
-    view = session.view
-    if criteria.is_everything(criterion, view):
-        return view.uids
-    async with db.read() as tx:
-        return await search.numbers(tx, session.account_id, view.mailbox_id, criterion)
-
-
-async def find(session: Session, args: SearchArgs, numbers: Finder, sort: Sort = ()) -> Found:
-    """Run a search: `numbers` finds the UIDs, and the store itself, by `sort`, if their modseqs are wanted."""
-    view = session.view
-    with_modseq = search_key.uses_modseq(args.key)
-    if with_modseq:
-        session.enabled |= Enabled.CONDSTORE
+async def run(session: Session, command: Command) -> None:
+    """SEARCH or SORT: find, answer, and keep what is to be kept."""
+    args = cast(SearchArgs, command.args)
+    view, returns = session.view, args.returns or frozenset()
+    if "UPDATE" in returns:
+        contexts.check_tag(session, command.tag)
     saved = view.saved
-    if args.returns is not None and "SAVE" in args.returns:
+    if "SAVE" in returns:
         # A failed search leaves an empty result behind (RFC 5182 §2.1).
         view.saved = NumSet()
     criterion = criteria.criterion(args.key, view, saved)
-    if with_modseq:
+    by = sort_keys(args)
+    modseqs: dict[int, int] | None = None
+    if search_key.uses_modseq(args.key):
+        session.enabled |= Enabled.CONDSTORE
         async with db.read() as tx:
-            rows = await search.uids(tx, session.account_id, view.mailbox_id, criterion, sort)
-        modseqs = {uid: modseq for uid, modseq in rows if uid < view.uidnext}
-        return Found(list(modseqs), modseqs)
-    uids = await numbers(session, criterion)
-    return Found(uids if uids is view.uids else [uid for uid in uids if uid < view.uidnext])
+            modseqs = dict(await search.uids(tx, session.account_id, view.mailbox_id, criterion, by))
+        found: Sequence[int] = list(modseqs)
+    else:
+        found = await finding.numbers(session, criterion, by)
+    uids = found if found is view.uids else [uid for uid in found if uid < view.uidnext]
+    answer(session, command, uids, modseqs)
+    if "SAVE" in returns:
+        view.saved = NumSet.of(_named(args, uids))
+    if "UPDATE" in returns:
+        contexts.begin(session, command.tag, Context(command.uid, criterion, by, array("I", uids)))
 
 
-def answer(session: Session, command: Command, found: Found) -> None:
-    """* SEARCH, * SORT or * ESEARCH; and keep the result if SAVE is among the options."""
+def sort_keys(args: SearchArgs) -> Sort:
+    """The store's names of SORT's criteria."""
+    return tuple((_SORT_KEYS.get(key, key.lower()), reverse) for key, reverse in args.sort)
+
+
+def answer(session: Session, command: Command, uids: Sequence[int], modseqs: dict[int, int] | None) -> None:
+    """* SEARCH, * SORT or * ESEARCH; `modseqs`: of the messages, if the client searched by them."""
     args = cast(SearchArgs, command.args)
-    uids, returns = found.uids, args.returns
+    returns = args.returns
+    if returns == frozenset(("SAVE",)):
+        return  # RFC 5182 §2.1
     numbers = uids if command.uid else criteria.seqs(session.view, uids)
     if returns is None and session.rev2 and not args.sort:
         returns = frozenset(("ALL",))
+    modseq = None
+    if modseqs is not None:
+        # Of the messages that the answer names (RFC 4731 §3.2).
+        modseq = max((modseqs[uid] for uid in _named(args, uids)), default=None)
     if returns is None:
-        name = "SORT" if args.sort else "SEARCH"
-        session.send(response.search_line(numbers, name=name, modseq=found.modseq(uids)))
+        session.send(response.search_line(numbers, name="SORT" if args.sort else "SEARCH", modseq=modseq))
         return
-    if returns != {"SAVE"}:  # then nothing is said (RFC 5182 §2.1)
-        shown = uids if returns & {"ALL", "COUNT"} or not returns & {"MIN", "MAX"} else _ends(returns, uids)
-        session.send(
-            response.esearch_line(
-                command.tag,
-                uid=command.uid,
-                minimum=numbers[0] if numbers and "MIN" in returns else None,
-                maximum=numbers[-1] if numbers and "MAX" in returns else None,
-                count=len(numbers) if "COUNT" in returns else None,
-                all=(numbers if args.sort else NumSet.of(numbers)) if "ALL" in returns else None,
-                # Of the messages that MIN and MAX name if only they are asked for (RFC 4731 §3.2).
-                modseq=found.modseq(shown),
-            )
+    partial = None
+    if args.partial is not None:
+        part = numbers[args.partial.of(len(numbers))]
+        partial = str(args.partial), part if args.sort else NumSet.of(part)
+    session.send(
+        response.esearch_line(
+            command.tag,
+            uid=command.uid,
+            minimum=numbers[0] if numbers and "MIN" in returns else None,
+            maximum=numbers[-1] if numbers and "MAX" in returns else None,
+            count=len(numbers) if "COUNT" in returns else None,
+            all=(numbers if args.sort else NumSet.of(numbers)) if "ALL" in returns else None,
+            partial=partial,
+            modseq=modseq,
         )
-    if "SAVE" in returns:
-        # With MIN or MAX but neither ALL nor COUNT, only those (RFC 5182 §2.4).
-        only_ends = returns & {"MIN", "MAX"} and not returns & {"ALL", "COUNT"}
-        session.view.saved = NumSet.of(_ends(returns, uids) if only_ends else uids)
+    )
 
 
-def _ends(returns: frozenset[str], uids: Sequence[int]) -> list[int]:
-    return [*uids[:1]] * ("MIN" in returns) + [*uids[-1:]] * ("MAX" in returns)
+def _named(args: SearchArgs, uids: Sequence[int]) -> Sequence[int]:
+    """Those of the result that the options speak of: without ALL and COUNT, MIN, MAX and PARTIAL choose some (RFC 5182
+    §2.4, RFC 9394 §3.2)."""
+    returns = args.returns or frozenset()
+    if returns & {"ALL", "COUNT"} or not returns & {"MIN", "MAX", "PARTIAL"}:
+        return uids
+    ends = [*uids[:1]] * ("MIN" in returns) + [*uids[-1:]] * ("MAX" in returns)
+    return ends if args.partial is None else [*ends, *uids[args.partial.of(len(uids))]]

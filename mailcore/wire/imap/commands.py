@@ -9,7 +9,7 @@ from mailcore.wire.imap.fetch_item import FetchItem
 from mailcore.wire.imap.frames import Literal, StreamedLiteral
 from mailcore.wire.imap.metadata import GetMetadataArgs, SetMetadataArgs
 from mailcore.wire.imap.numset import SequenceSet
-from mailcore.wire.imap.parse_search import SearchArgs, ThreadArgs
+from mailcore.wire.imap.parse_search import Partial, SearchArgs, TagsArgs, ThreadArgs
 from mailcore.wire.imap.quota import QuotaArgs, SetQuotaArgs
 
 
@@ -172,12 +172,16 @@ class ReplaceArgs:
 
 @dataclass(frozen=True, slots=True)
 class FetchArgs:
-    """FETCH, UID FETCH: macros expanded, repeats removed; CHANGEDSINCE and (UID FETCH only) VANISHED of RFC 7162."""
+    """FETCH, UID FETCH: macros expanded, repeats removed; CHANGEDSINCE of RFC 7162.
+
+    UID FETCH only: VANISHED of RFC 7162, PARTIAL of RFC 9394.
+    """
 
     numbers: SequenceSet
     items: tuple[FetchItem, ...]
     changedsince: int | None = None
     vanished: bool = False
+    partial: Partial | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +227,7 @@ Args = (
     | ReplaceArgs
     | SearchArgs
     | ThreadArgs
+    | TagsArgs
     | FetchArgs
     | StoreArgs
     | CopyArgs

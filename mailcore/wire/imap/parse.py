@@ -39,7 +39,7 @@ from mailcore.wire.imap.limits import MAX_FLAGS, MAX_ID_FIELDS
 from mailcore.wire.imap.mailbox_name import SEPARATOR
 from mailcore.wire.imap.parse_append import parse_append, parse_append_pieces, parse_replace
 from mailcore.wire.imap.parse_list import STATUS_ITEMS, parse_list, parse_lsub, status_items
-from mailcore.wire.imap.parse_search import parse_search, parse_sort, parse_thread
+from mailcore.wire.imap.parse_search import Partial, parse_partial, parse_search, parse_sort, parse_tags, parse_thread
 from mailcore.wire.imap.tokens import Cursor
 
 _NO_ARGS = NoArgs()
@@ -48,7 +48,7 @@ _SPECIAL_USES = {
     for use in ("\\All", "\\Archive", "\\Drafts", "\\Flagged", "\\Important", "\\Junk", "\\Sent", "\\Trash")
 }
 _SELECT_PARAMS = frozenset(("CONDSTORE", "QRESYNC"))
-_FETCH_MODIFIERS = frozenset(("CHANGEDSINCE", "VANISHED"))
+_FETCH_MODIFIERS = frozenset(("CHANGEDSINCE", "VANISHED", "PARTIAL"))
 _STORE_ACTIONS = {
     sign + b"FLAGS" + silent: (action, bool(silent))
     for sign, action in ((b"", "replace"), (b"+", "add"), (b"-", "remove"))
@@ -201,6 +201,7 @@ def _fetch(cursor: Cursor) -> FetchArgs:
     cursor.space("FETCH items")
     items = parse_items(cursor)
     changedsince, vanished = None, False
+    partial: Partial | None = None
     if cursor.try_take(b" ") and not cursor.at_end():
         cursor.expect(b"(", "'(' and modifiers")
         seen: set[str] = set()
@@ -210,6 +211,9 @@ def _fetch(cursor: Cursor) -> FetchArgs:
             if modifier == "CHANGEDSINCE":
                 cursor.space("a mod-sequence")
                 changedsince = cursor.modseq("a mod-sequence")
+            elif modifier == "PARTIAL":
+                cursor.space("a range of messages")
+                partial = parse_partial(cursor)
             else:
                 vanished = True
             if cursor.try_take(b")"):
@@ -217,13 +221,15 @@ def _fetch(cursor: Cursor) -> FetchArgs:
             cursor.space("another modifier, or ')'")
     if vanished and changedsince is None:
         raise ImapSyntaxError("VANISHED needs CHANGEDSINCE (RFC 7162 section 3.2.6)")
-    return FetchArgs(numbers, items, changedsince, vanished)
+    return FetchArgs(numbers, items, changedsince, vanished, partial)
 
 
 def _fetch_by_seq(cursor: Cursor) -> Args:
     args = _fetch(cursor)
     if args.vanished:
         raise ImapSyntaxError("VANISHED is for UID FETCH only (RFC 7162 section 3.2.6)")
+    if args.partial is not None:
+        raise ImapSyntaxError("PARTIAL is for UID FETCH only (RFC 9394 section 3.3)")
     return args
 
 
@@ -256,7 +262,7 @@ def _store(cursor: Cursor) -> Args:
 
 _NUMBERS_ITEMS = "sequence-set item | (item ...) | ALL | FULL | FAST [(CHANGEDSINCE modseq [VANISHED])]"
 _STORE_USAGE = "sequence-set [(UNCHANGEDSINCE modseq)] FLAGS|+FLAGS|-FLAGS[.SILENT] (flag ...)"
-_SEARCH_USAGE = "[RETURN (MIN MAX ALL COUNT)] [CHARSET charset] key ..."
+_SEARCH_USAGE = "[RETURN (MIN MAX ALL COUNT SAVE PARTIAL first:last UPDATE)] [CHARSET charset] key ..."
 _THREAD_USAGE = "ORDEREDSUBJECT | REFERENCES | REFS charset key ..."
 _SORT_USAGE = "[RETURN (MIN MAX ALL COUNT)] ([REVERSE] sort-key ...) charset key ..."
 _SELECT_USAGE = "mailbox [(CONDSTORE) | (QRESYNC (uidvalidity modseq [known-uids] [(seqs uids)]))]"
@@ -307,6 +313,7 @@ COMMANDS: Mapping[str, Grammar] = {
     "UID SEARCH": Grammar(parse_search, _SEARCH_USAGE),
     "SORT": Grammar(parse_sort, _SORT_USAGE),
     "UID SORT": Grammar(parse_sort, _SORT_USAGE),
+    "CANCELUPDATE": Grammar(parse_tags, '"tag" ...'),
     "THREAD": Grammar(parse_thread, _THREAD_USAGE),
     "UID THREAD": Grammar(parse_thread, _THREAD_USAGE),
     "FETCH": Grammar(_fetch_by_seq, _NUMBERS_ITEMS),

@@ -1,31 +1,54 @@
-"""SEARCH, SORT and THREAD: result options, sort criteria, charset and program (RFC 9051 §6.4.4; RFC 4731, 5182, 5256,
-5267, 5957, 9394)."""
+"""SEARCH, SORT, THREAD, ESEARCH, CANCELUPDATE: result options, criteria, charset and program (RFC 9051 §6.4.4; RFC 4731,
+5182, 5256, 5267, 5957, 6203, 7377, 9394)."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
-from mailcore.wire.imap.limits import MAX_SORT_KEYS
-from mailcore.wire.imap.search_key import SearchKey, check_charset, parse_program
-from mailcore.wire.imap.tokens import Cursor
+from mailcore.wire.imap.errors import ImapSyntaxError
 
-RETURNS = frozenset(("MIN", "MAX", "ALL", "COUNT", "SAVE"))
+from mailcore.wire.imap.limits import MAX_SORT_KEYS, MAX_TAGS
+from mailcore.wire.imap.search_key import SearchKey, check_charset, parse_program
+from mailcore.wire.imap.tokens import MAX_NUMBER, Cursor
+
+RETURNS = frozenset(("MIN", "MAX", "ALL", "COUNT", "SAVE", "PARTIAL", "CONTEXT", "UPDATE"))
 ALGORITHMS = frozenset(("ORDEREDSUBJECT", "REFERENCES", "REFS"))
 SORT_KEYS = frozenset(("ARRIVAL", "CC", "DATE", "FROM", "SIZE", "SUBJECT", "TO", "DISPLAYFROM", "DISPLAYTO"))
+
+
+_PARTIAL = re.compile(rb"(-?)([0-9]+):(-?)([0-9]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """A range of results (RFC 9394): 1 is the first one, -1 the last."""
+
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        return f"{self.first}:{self.last}"
+
+    def of(self, count: int) -> slice:
+        """Which of `count` results."""
+        low, high = sorted((self.first, self.last))
+        return slice(low - 1, high) if low > 0 else slice(max(0, count + low), max(0, count + high + 1))
 
 
 @dataclass(frozen=True, slots=True)
 class SearchArgs:
     """SEARCH, SORT and their UID forms.
 
-    `returns` is None without RETURN (...) and frozenset({"ALL"}) for an empty one (RFC 4731). `sort`: keys of SORT_KEYS
-    with whether each is reversed; empty for SEARCH.
+    `returns` is None without RETURN (...) and frozenset({"ALL"}) for an empty one (RFC 4731); with PARTIAL in it,
+    `partial` is the range. `sort`: keys of SORT_KEYS with whether each is reversed; empty for SEARCH.
     """
 
     key: SearchKey
     charset: str = "US-ASCII"
     returns: frozenset[str] | None = None
     sort: tuple[tuple[str, bool], ...] = ()
+    partial: Partial | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,27 +60,45 @@ class ThreadArgs:
     charset: str
 
 
+@dataclass(frozen=True, slots=True)
+class TagsArgs:
+    """CANCELUPDATE."""
+
+    tags: tuple[str, ...]
+
+
+def parse_tags(cursor: Cursor) -> TagsArgs:
+    """CANCELUPDATE (RFC 5267 §4.3.5): one quoted tag or several."""
+    tags: list[str] = []
+    while not tags or not cursor.at_end():
+        cursor.space("a tag in quotes")
+        tags.append(cursor.string("a tag in quotes").decode("ascii", "replace"))
+        if len(tags) > MAX_TAGS:
+            raise ImapSyntaxError(f"More than {MAX_TAGS} tags", code="LIMIT")
+    return TagsArgs(tuple(tags))
+
+
 def parse_search(cursor: Cursor) -> SearchArgs:
     """SEARCH."""
     cursor.space("a search key")
-    returns = _returns(cursor)
+    returns, partial = _returns(cursor)
     charset = "US-ASCII"
     if cursor.text[cursor.pos : cursor.pos + 8].upper() == b"CHARSET ":
         cursor.pos += len(b"CHARSET ")
         charset = check_charset(cursor.astring("a charset"))
         cursor.space("a search key")
-    return SearchArgs(parse_program(cursor), charset, returns)
+    return SearchArgs(parse_program(cursor), charset, returns, (), partial)
 
 
 def parse_sort(cursor: Cursor) -> SearchArgs:
     """SORT (RFC 5256 §3): unlike SEARCH it always names a charset."""
     cursor.space("sort criteria")
-    returns = _returns(cursor)
+    returns, partial = _returns(cursor)
     sort = cursor.paren_list(lambda: _sort_key(cursor), "sort criteria", limit=MAX_SORT_KEYS)
     cursor.space("a charset")
     charset = check_charset(cursor.astring("a charset"))
     cursor.space("a search key")
-    return SearchArgs(parse_program(cursor), charset, returns, tuple(sort))
+    return SearchArgs(parse_program(cursor), charset, returns, tuple(sort), partial)
 
 
 def parse_thread(cursor: Cursor) -> ThreadArgs:
@@ -78,13 +119,33 @@ def _sort_key(cursor: Cursor) -> tuple[str, bool]:
     return cursor.one_of(SORT_KEYS, "a sort key"), True
 
 
-def _returns(cursor: Cursor) -> frozenset[str] | None:
+def _returns(cursor: Cursor) -> tuple[frozenset[str] | None, Partial | None]:
     """RETURN (option ...) and the space after it; None, and nothing taken, when there is none."""
     if cursor.text[cursor.pos : cursor.pos + 7].upper() != b"RETURN ":
-        return None
+        return None, None
     cursor.pos += len(b"RETURN ")
-    options = cursor.paren_list(
-        lambda: cursor.one_of(RETURNS, "a result option"), "result options", limit=20, empty=True
-    )
+    partial: Partial | None = None
+
+    def option() -> str:
+        nonlocal partial
+        name = cursor.one_of(RETURNS if partial is None else RETURNS - {"PARTIAL"}, "a result option")
+        if name == "PARTIAL":
+            cursor.space("a range of results")
+            partial = parse_partial(cursor)
+        return name
+
+    options = cursor.paren_list(option, "result options", limit=20, empty=True)
     cursor.space("what follows the result options")
-    return frozenset(options or ("ALL",))
+    if partial is not None and "ALL" in options:
+        raise ImapSyntaxError("Either PARTIAL or ALL (RFC 9394 section 3.1)")
+    return frozenset(options or ("ALL",)), partial
+
+
+def parse_partial(cursor: Cursor) -> Partial:
+    """1:100, or -1:-100 from the end."""
+    start = cursor.pos
+    sign, first, other_sign, last = cursor.match(_PARTIAL, "a range of results such as 1:100 or -1:-100").groups()
+    if sign == other_sign and all(len(digits) <= 10 and 0 < int(digits) <= MAX_NUMBER for digits in (first, last)):
+        return Partial(int(sign + first), int(sign + last))
+    cursor.pos = start
+    raise cursor.error("a range of results such as 1:100 or -1:-100")

@@ -333,12 +333,16 @@ def esearch_line(
     count: int | None = None,
     all: NumSet | Sequence[int] | None = None,
     modseq: int | None = None,
+    partial: tuple[str, NumSet | Sequence[int]] | None = None,
+    mailbox: tuple[bytes, int] | None = None,
 ) -> bytes:
     """* ESEARCH (TAG "A1") UID MIN 2 ALL 2,10:15; None and an empty `all` are left out (RFC 4731 §3.1).
 
-    A sequence keeps its order, as the answer to SORT must (RFC 5267 §3.2).
+    A sequence keeps its order, as the answer to SORT must (RFC 5267 §3.2). `partial` is the range asked for and what is
+    in it (RFC 9394), `mailbox` the encoded name and UIDVALIDITY in answers about several (RFC 7377).
     """
-    parts = [b"ESEARCH (TAG %b)" % quoted(tag)]
+    where = b" MAILBOX %b UIDVALIDITY %d" % mailbox if mailbox is not None else b""
+    parts = [b"ESEARCH (TAG %b%b)" % (quoted(tag), where)]
     if uid:
         parts.append(b"UID")
     parts += [
@@ -347,10 +351,23 @@ def esearch_line(
         if value is not None
     ]
     if all:
-        parts.append(b"ALL " + (all.format() if isinstance(all, NumSet) else _in_order(all)))
+        parts.append(b"ALL " + _set(all))
+    if partial is not None:
+        asked, numbers = partial
+        parts.append(b"PARTIAL (%b %b)" % (asked.encode("ascii"), _set(numbers) if numbers else NIL))
     if modseq is not None:
         parts.append(b"MODSEQ %d" % modseq)
     return untagged_line(*parts)
+
+
+def context_line(tag: str, *, uid: bool, item: str, changes: Iterable[tuple[int, NumSet | Sequence[int]]]) -> bytes:
+    """* ESEARCH (TAG "A1") UID ADDTO (0 32768:32769): changes of a result at positions, 0 = its own (RFC 5267 §4.3)."""
+    pairs = b" ".join([b"%d %b" % (position, _set(numbers)) for position, numbers in changes])
+    return untagged_line(b"ESEARCH (TAG %b)" % quoted(tag), *([b"UID"] if uid else ()), atom(item), b"(%b)" % pairs)
+
+
+def _set(numbers: NumSet | Sequence[int]) -> bytes:
+    return numbers.format() if isinstance(numbers, NumSet) else _in_order(numbers)
 
 
 def appenduid_code(uidvalidity: int, uids: NumSet) -> bytes:

@@ -279,3 +279,24 @@ def test_a_tree_that_is_written_is_read_back(tree: SearchKey) -> None:
     read = key(spell(tree))
     # The outermost AND needs no parentheses and gets none back; that is the only freedom.
     assert read == tree
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "expected"),
+    [
+        (b"1:3", 10, slice(0, 3)),
+        (b"3:1", 10, slice(0, 3)),
+        (b"8:20", 10, slice(7, 20)),
+        (b"-1:-3", 10, slice(7, 10)),
+        (b"-3:-1", 10, slice(7, 10)),
+        (b"-8:-20", 10, slice(0, 3)),
+        (b"-11:-20", 10, slice(0, 0)),
+        (b"-1:-1", 0, slice(0, 0)),
+    ],
+)
+def test_a_range_of_results_counts_from_either_end(text, count, expected):
+    args = search(b"RETURN (PARTIAL " + text + b") ALL")
+    assert args.returns == {"PARTIAL"}
+    assert args.partial is not None
+    assert args.partial.of(count) == expected
+    assert str(args.partial) == text.decode()
