@@ -20,6 +20,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webmail.settings")
 
 QUEUE = "mailstead"
 SWEEP_SECONDS = 3.0
+INDEX_SECONDS = 5.0
 HOUSEKEEPING_SECONDS = 3600.0
 
 
@@ -68,6 +69,7 @@ app.conf.update(
     beat_schedule={
         # A sweep that waited too long in a queue without a worker is worth nothing: the next one does its work.
         "sweep": {"task": "mailcore.sweep", "schedule": SWEEP_SECONDS, "options": {"expires": 30}},
+        "index": {"task": "mailcore.index", "schedule": INDEX_SECONDS, "options": {"expires": 30}},
         "housekeeping": {
             "task": "mailcore.housekeeping",
             "schedule": HOUSEKEEPING_SECONDS,

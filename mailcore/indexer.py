@@ -12,8 +12,8 @@ import os
 from collections.abc import Callable
 
 from mailcore import db
-from mailcore.errors import MailError
-from mailcore.store import index_build
+from mailcore.errors import Code, MailError
+from mailcore.store import index_build, rederive
 from mailcore.store.index_build import Claim, Lost, Work
 from mailcore.store.index_segment import Builder, Segment
 
@@ -62,6 +62,37 @@ async def index(claimed: Claim, least: int | None = None, progress: Progress | N
     return total
 
 
+async def reindex(account_id: int, derive: bool = True, progress: Progress | None = None) -> int:
+    """Make an account's index anew, with `derive` what is derived from its messages first; returns their number.
+
+    `progress` hears of each message once for each of the two. Raises UNAVAILABLE while another process builds the
+    index, and NOT_FOUND.
+    """
+    async with db.transaction() as tx:
+        claimed = await index_build.claim(tx, account_id)
+        if claimed is None:
+            raise MailError(Code.UNAVAILABLE, "the account's index is being built right now, try again in a minute")
+        await index_build.restart(tx, claimed)
+    after, count = 0, 1
+    while derive and count:
+        async with db.transaction() as tx:
+            await index_build.renew(tx, claimed)
+        async with db.transaction() as tx:
+            after, count = await rederive.page(tx, account_id, after)
+        if progress is not None:
+            progress(count)
+    total = 0
+
+    def counted(more: int) -> None:
+        nonlocal total
+        total += more
+        if progress is not None:
+            progress(more)
+
+    await index(claimed, 1, counted)
+    return total
+
+
 async def build(claimed: Claim, work: Work, progress: Progress | None = None) -> None:
     """Put messages into segments. Those that replace others are stored together, others as soon as they are full."""
     builder = Builder()
@@ -98,6 +129,7 @@ async def _main(parent: int) -> None:
 
 def main() -> None:
     """The process that the worker starts."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webmail.settings")
     from django.conf import settings
     from django.utils.log import configure_logging
 

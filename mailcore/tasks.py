@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -17,6 +19,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import uvloop
 from celery.signals import worker_ready, worker_shutdown
+from django.conf import settings
 
 from mailcore import db, pulse, wake
 from mailcore.celery import app
@@ -24,7 +27,7 @@ from mailcore.conf import conf
 from mailcore.db import Tx
 from mailcore.delivery.engine import Engine
 from mailcore.errors import Code, MailError
-from mailcore.store import changes, housekeeping
+from mailcore.store import changes, housekeeping, index_build
 
 log = logging.getLogger(__name__)
 
@@ -132,6 +135,9 @@ def _end(**_: object) -> None:
         if _runner is not None:
             ending, _runner = _runner, None
             ending.stop()
+        if _indexer is not None and _indexer.poll() is None:
+            _indexer.terminate()
+            _indexer.wait(5)
 
 
 @app.task(name="mailcore.deliver")
@@ -160,6 +166,32 @@ def sweep() -> None:
 
 async def _ring(engine: Engine, destinations: Sequence[str], force: bool) -> None:
     engine.ring(destinations, force=force)
+
+
+# --- the search index -----------------------------------------------------------------------------------------------
+
+_indexing = threading.Lock()
+_indexer: subprocess.Popen[bytes] | None = None
+
+
+@app.task(name="mailcore.index")
+@patient
+def index() -> None:
+    """Every few seconds: when mail waits to be indexed, a process of its own does it (mailcore.indexer).
+
+    Another process, because indexing is all processor time: beside it, the engine's event loop would crawl.
+    """
+    global _indexer
+    with _indexing:
+        if (_indexer is None or _indexer.poll() is not None) and runner().call(_index_is_due()):
+            _indexer = subprocess.Popen(
+                [sys.executable, "-m", "mailcore.indexer"], cwd=settings.BASE_DIR, stdin=subprocess.DEVNULL
+            )
+
+
+async def _index_is_due() -> bool:
+    async with db.read() as tx:
+        return await index_build.is_due(tx)
 
 
 # --- housekeeping ---------------------------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from mailcore.arrays import Array, Bools, Byteas, Int4s, Int8s, columns
 from mailcore.db import Row, Tx, sql
-from mailcore.errors import Code, MailError
 from mailcore.store.index_segment import MAX_PAIRS, Segment
 from mailcore.store.index_words import VERSION
 
@@ -269,9 +268,3 @@ async def store(tx: Tx, claimed: Claim, segments: Sequence[Segment], replaces: S
 async def removed(tx: Tx, account_id: int, count: int) -> None:
     """Messages have been removed for good: when they are many, segments are made anew without them."""
     await tx.execute(REMOVED, (count, account_id))
-
-
-async def complain_unless_claimed(claimed: Claim | None) -> Claim:
-    if claimed is None:
-        raise MailError(Code.UNAVAILABLE, "the account's index is being built right now, try again in a minute")
-    return claimed

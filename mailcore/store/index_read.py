@@ -37,6 +37,7 @@ BLOCKS = sql("""
 
 # Blocks that are read at a time: what Python does with them is at most a few milliseconds of the event loop.
 AT_ONCE = 48
+FILTERS_AT_ONCE = 16  # segments
 # So few messages are rather read than narrowed down by another word.
 FEW = 20
 
@@ -114,22 +115,24 @@ async def find(tx: Tx, index: Index, needle: str, part: Part) -> Hits:
 
 async def _sections(tx: Tx, account_id: int, segments: Sequence[Covered], run: Run) -> dict[int, set[int]]:
     """By segment, the sections where a run occurs; segments that are not there any more are missing."""
-    rows = await _filter(tx, account_id, segments, run)
     found: dict[int, set[int]] = {}
     keys: list[tuple[int, int]] = []
-    for segment in segments:
-        if segment.number in rows:
-            found[segment.number] = set()
-            blocks = index_segment.blocks_of(run, segment.natural, segment.machine, rows[segment.number])
-            keys += [(segment.number, block) for block in blocks]
+    for at in range(0, len(segments), FILTERS_AT_ONCE):
+        piece = segments[at : at + FILTERS_AT_ONCE]
+        rows = await _filter(tx, account_id, piece, run)
+        for segment in piece:
+            if segment.number in rows:
+                found[segment.number] = set()
+                blocks = index_segment.blocks_of(run, segment.natural, segment.machine, rows[segment.number])
+                keys += [(segment.number, block) for block in blocks]
     for at in range(0, len(keys), AT_ONCE):
-        piece = keys[at : at + AT_ONCE]
+        asked = keys[at : at + AT_ONCE]
         names = {
             "account": account_id,
-            "segments": Int8s([number for number, _ in piece]),
-            "blocks": Int4s([block for _, block in piece]),
+            "segments": Int8s([number for number, _ in asked]),
+            "blocks": Int4s([block for _, block in asked]),
         }
-        missing = dict.fromkeys(piece)
+        missing = dict.fromkeys(asked)
         for number, block, words, sections in await tx.fetch(BLOCKS, names):
             del missing[number, block]
             if number in found:

@@ -487,9 +487,10 @@ _READ = """
     SELECT t.docno FROM message_text t
     WHERE t.account_id = %(account)s::bigint AND t.docno = ANY(%(maybe)s::bigint[]) AND {condition}
     UNION ALL
-    SELECT t.docno FROM unnest(%(firsts)s::bigint[], %(beyonds)s::bigint[]) AS r(first, beyond)
-        JOIN message_text t ON t.account_id = %(account)s::bigint AND t.docno >= r.first AND t.docno < r.beyond
-    WHERE {condition}"""
+    SELECT x.docno FROM unnest(%(firsts)s::bigint[], %(beyonds)s::bigint[]) AS r(first, beyond) CROSS JOIN LATERAL (
+        SELECT t.docno FROM message_text t
+        WHERE t.account_id = %(account)s::bigint AND t.docno >= r.first AND t.docno < r.beyond AND {condition}
+        OFFSET 0) AS x"""
 
 
 async def _looked_up(tx: Tx, account_id: int, mailbox_id: int | None, criterion: Criterion) -> Criterion:

@@ -1,0 +1,59 @@
+"""`manage.py reindex`: make anew what is derived from mail, and the search index."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+
+from accounts.models import Account
+from mailcore import db, indexer
+from mailcore.management import base
+
+
+class Command(base.Command):
+    help = (
+        "Make anew what is derived from messages (structure, texts, what lists show) and the search index. Mail can be "
+        "read, searched and delivered meanwhile; searches take longer until the index is there again."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("addresses", metavar="ADDRESS", nargs="*", help="accounts; see --all")
+        parser.add_argument("--all", action="store_true", help="every account")
+        parser.add_argument("--index-only", action="store_true", help="leave what is derived as it is")
+        parser.set_defaults(verb="reindex")
+
+    def reindex(self, options: dict[str, Any]) -> None:
+        if bool(options["addresses"]) == options["all"]:
+            raise CommandError("Say which accounts, or --all.")
+        accounts = Account.objects.order_by("address")
+        if not options["all"]:
+            accounts = accounts.filter(address__in=[address.lower() for address in options["addresses"]])
+            if missing := {address.lower() for address in options["addresses"]} - {a.address for a in accounts}:
+                raise CommandError(f"No such account: {', '.join(sorted(missing))}")
+        asyncio.run(self._run([(a.pk, a.address) for a in accounts], derive=not options["index_only"]))
+
+    async def _run(self, accounts: list[tuple[int, str]], derive: bool) -> None:
+        await db.open_pool(2)
+        try:
+            for account_id, address in accounts:
+                start = time.monotonic()
+                count = await indexer.reindex(account_id, derive, _Counter(address) if sys.stderr.isatty() else None)
+                self.stdout.write(f"{address}: {count} messages in {time.monotonic() - start:.1f} s")
+        finally:
+            await db.close_pool()
+
+
+class _Counter:
+    """Shows on a terminal how far it is."""
+
+    def __init__(self, address: str) -> None:
+        self._address, self._count = address, 0
+
+    def __call__(self, more: int) -> None:
+        self._count += more
+        sys.stderr.write(f"\r{self._address}: {self._count} ")
+        sys.stderr.flush()
