@@ -16,6 +16,7 @@ class Enabled(IntFlag):
     QRESYNC = 2
     IMAP4REV2 = 4
     UTF8 = 8
+    UIDONLY = 16
 
 
 ENABLE = {
@@ -23,6 +24,7 @@ ENABLE = {
     "QRESYNC": Enabled.QRESYNC | Enabled.CONDSTORE,
     "IMAP4REV2": Enabled.IMAP4REV2,
     "UTF8=ACCEPT": Enabled.UTF8,
+    "UIDONLY": Enabled.UIDONLY,
 }
 
 _ALWAYS = ("IMAP4rev1", "IMAP4rev2", "SASL-IR", "LITERAL+", "ENABLE", "ID", "IDLE")
@@ -71,6 +73,9 @@ _LOGGED_IN = (
     "UTF8=ACCEPT",
     "CATENATE",
     "REPLACE",
+    "UIDONLY",
+    "UIDBATCHES",
+    "INPROGRESS",
 )
 
 

@@ -23,6 +23,7 @@ class Limits:
     tails: int = 32 * 1024 * 1024  # octets of FETCH answers that are remembered, whole process
     tails_kept: float = 300.0  # seconds after their last use
     orders: int = 16 * 1024 * 1024  # octets of sorted and threaded mailboxes that are remembered, whole process
+    progress: float = 10.0  # seconds after which, and at which intervals, a client is told that we still work
     spool: int = 1024 * 1024  # an appended message beyond this waits in a file for its end
     thread: int = 100 * 1024  # a message beyond this is parsed in a thread
     output: int = 512 * 1024  # unsent octets at which a session stops producing

@@ -38,12 +38,14 @@ def flags(mask: int, keywords: Sequence[str] | None = None, *, recent: bool = Fa
 
 
 def flag_lines(rows: Iterable[tuple[int, FlagRow]], view: Selected, *, uid: bool, modseq: bool) -> bytes:
-    """* n FETCH (FLAGS (...)) for (sequence number, (uid, modseq, flags, keywords)) rows."""
+    """* n FETCH (FLAGS (...)), or UIDFETCH, for (sequence number, (uid, modseq, flags, keywords)) rows."""
     recent = view.is_recent if view.recent else _never
-    template = b"* %%d FETCH (%bFLAGS (%%b)%b)\r\n" % (b"UID %d " if uid else b"", b" MODSEQ (%d)" if modseq else b"")
+    uid = uid and not view.uid_only
+    name, rest = b"UIDFETCH" if view.uid_only else b"FETCH", b" MODSEQ (%d)" if modseq else b""
+    template = b"* %%d %b (%bFLAGS (%%b)%b)\r\n" % (name, b"UID %d " if uid else b"", rest)
     lines = []
     for seq, (number, changed, mask, keywords) in rows:
-        values: tuple[Any, ...] = (seq, number) if uid else (seq,)
+        values: tuple[Any, ...] = (seq, number) if uid else (number if view.uid_only else seq,)
         values += (flags(mask, keywords, recent=recent(number)),)
         lines.append(template % (values + (changed,) if modseq else values))
     return b"".join(lines)
@@ -174,8 +176,9 @@ def lines(
     if tails is not None:
         values.append(tails)
         end = (b" %b" if items else b"%b") + end
-    template = _template(b"* %d FETCH (", tuple(item.text for item in items), end)
-    return list(map(template.__mod__, zip(rows.seqs, *values, strict=True)))
+    start, numbers = (b"* %d UIDFETCH (", rows["uid"]) if rows.view.uid_only else (b"* %d FETCH (", rows.seqs)
+    template = _template(start, tuple(item.text for item in items), end)
+    return list(map(template.__mod__, zip(numbers, *values, strict=True)))
 
 
 def tails(items: Sequence[Item], rows: Rows) -> list[bytes]:

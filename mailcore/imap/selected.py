@@ -51,6 +51,7 @@ class Selected:
         "read_only",
         "recent",
         "saved",
+        "uid_only",
         "uidnext",
         "uids",
         "uidvalidity",
@@ -86,6 +87,8 @@ class Selected:
         """UIDs found by the last SEARCH RETURN (SAVE), None before the first."""
         self.contexts: dict[str, Context] = {}
         """Searches whose results are kept up to date, by their tags."""
+        self.uid_only = False
+        """The client wants to hear of UIDs instead of sequence numbers (RFC 9586)."""
         self.dirty = False
         """Somebody said that the store knows more than we do."""
         self._changed: dict[int, FlagRow] = {}

@@ -24,6 +24,7 @@ from mailcore.imap.capabilities import jmap_url
 from mailcore.imap.compression import SLICE, Compression
 from mailcore.imap.limits import Limits
 from mailcore.imap.orders import Orders
+from mailcore.imap.progress import Progress
 from mailcore.imap.selected import RecentMarks, UidLists
 from mailcore.imap.session import Session
 from mailcore.imap.tails import Tails
@@ -58,6 +59,7 @@ class Server:
         self.handshakes: set[Handshake] = set()
         self.sessions: Counter[int] = Counter()
         self.jmap_url = jmap_url(conf)
+        self.progress = Progress(limits.progress)
         self.recent = RecentMarks()
         self.uid_lists = UidLists()
         self.uploads = Budget(limits.uploads)
@@ -156,6 +158,7 @@ class Server:
             now = loop.time()
             for connection in [one for one in self.connections if one.deadline < now]:
                 connection.expire()
+            self.progress.tell(now)
             for connection in self.compressed:
                 cast(Compression, connection.compression).rest()
             self.tails.expire(now)

@@ -15,8 +15,10 @@ from mailcore.imap import capabilities, contexts, errors, render
 from mailcore.imap.capabilities import Enabled
 from mailcore.imap.commands import append
 from mailcore.imap.errors import Refused
+from mailcore.imap.progress import SLOW
 from mailcore.imap.registry import COMMANDS, Spec, State
 from mailcore.imap.selected import Known, Selected
+from mailcore.imap.uidonly import check as check_uid_only
 from mailcore.imap.upload import Upload
 from mailcore.store import changes as store_changes
 from mailcore.wake import Change
@@ -141,6 +143,10 @@ class Session:
             command = parse.parse_command(frame, utf8=self.utf8)
             if spec is None:
                 raise errors.bad(f"{name} is not supported here")
+            if self.enabled & Enabled.UIDONLY:
+                check_uid_only(spec, command)
+            if name in SLOW:
+                self.server.progress.begin(self)
             done = await spec.run(self, command)
             if done is not None:
                 await self._refresh_after(spec)
@@ -162,6 +168,8 @@ class Session:
         except Exception:
             log.exception("%s failed for %s", name, self.who)
             self.send(response.status_line(frame.tag, "NO", "Internal error; it has been logged", "SERVERBUG"))
+        finally:
+            self.server.progress.end(self)
 
     def _refuse(self, name: str, error: Refused | MailError | ImapSyntaxError) -> Refused:
         if isinstance(error, MailError) and error.private:
@@ -299,6 +307,7 @@ class Session:
     def select(self, selected: Selected) -> None:
         """Enter the selected state with a view that was made since `listen`."""
         selected.dirty = self.heard
+        selected.uid_only = bool(self.enabled & Enabled.UIDONLY)
         self.selected = selected
         self.state = State.SELECTED
 
@@ -371,7 +380,7 @@ class Session:
             contexts.gone(self)
         report = view.report(expunge=expunge)
         if report.vanished:
-            if self.enabled & Enabled.QRESYNC:
+            if self.enabled & (Enabled.QRESYNC | Enabled.UIDONLY):
                 self.send(response.vanished_line(NumSet.of(report.vanished)))
             else:
                 self.send(b"".join(map(response.expunge_line, report.expunged)))

@@ -7,6 +7,7 @@ from importlib import import_module
 FAMILIES = (
     "append",
     "basic",
+    "batches",
     "cancelupdate",
     "compress",
     "copy",

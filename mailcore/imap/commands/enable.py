@@ -1,10 +1,10 @@
-"""ENABLE: extensions that change what the server sends (RFC 9051 §6.3.1, RFC 7162)."""
+"""ENABLE: extensions that change what the server sends (RFC 9051 §6.3.1, RFC 7162, 9586, 9755)."""
 
 from __future__ import annotations
 
 from typing import cast
 
-from mailcore.imap.capabilities import ENABLE
+from mailcore.imap.capabilities import ENABLE, Enabled
 from mailcore.imap.registry import LOGGED_IN, Done, command
 from mailcore.imap.session import Session
 from mailcore.wire.imap import response
@@ -23,7 +23,9 @@ async def enable(session: Session, command: Command) -> Done:
         if bits is not None and bits & ~session.enabled:
             session.enabled |= bits
             fresh.append(_SPELLING.get(name, name))
-    if session.rev2 and session.selected is not None:
-        session.selected.recent.clear()
+    if session.selected is not None:
+        session.selected.uid_only = bool(session.enabled & Enabled.UIDONLY)
+        if session.rev2:
+            session.selected.recent.clear()
     session.send(response.enabled_line(fresh))
     return Done("ENABLE completed")

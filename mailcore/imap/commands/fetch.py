@@ -72,7 +72,7 @@ async def fetch_(session: Session, command: Command) -> Done:
     args = cast(FetchArgs, command.args)
     view = session.view
     items = args.items
-    if command.uid and FetchAttr("UID") not in items:
+    if command.uid and FetchAttr("UID") not in items and not view.uid_only:
         items = (FetchAttr("UID"), *items)
     if args.changedsince is not None and FetchAttr("MODSEQ") not in items:
         items = (*items, FetchAttr("MODSEQ"))

@@ -161,7 +161,7 @@ def _describe(session: Session, mailbox: Mailbox, known: Known) -> None:
     ]
     if not rev2:
         lines.append(response.recent_line(view.count_recent()))
-        if unseen:
+        if unseen and not view.uid_only:
             lines.append(
                 response.status_line(None, "OK", "First unseen message", response.code("UNSEEN", b"%d" % unseen))
             )

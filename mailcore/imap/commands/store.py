@@ -58,5 +58,8 @@ def _answer(session: Session, command: Command, args: StoreArgs, stored: flags.S
         session.send(render.flag_lines(rows, view, uid=uid, modseq=condstore))
     elif condstore:
         # The client must learn the new modseqs even when it wants no flags (RFC 7162 §3.1.3).
+        if view.uid_only:
+            session.send(b"".join(b"* %d UIDFETCH (MODSEQ (%d))\r\n" % row[:2] for _, row in rows))
+            return
         template = b"* %d FETCH (UID %d MODSEQ (%d))\r\n" if uid else b"* %d FETCH (MODSEQ (%d))\r\n"
         session.send(b"".join(template % ((seq, row[0], row[1]) if uid else (seq, row[1])) for seq, row in rows))

@@ -185,6 +185,14 @@ class FetchArgs:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchesArgs:
+    """UIDBATCHES (RFC 10022): messages per batch, and the batches wanted, counted from 1 at the newest; None: all."""
+
+    size: int
+    wanted: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class StoreArgs:
     """STORE, UID STORE. `action` is "replace", "add" or "remove". UNCHANGEDSINCE: RFC 7162 (0 is allowed)."""
 
@@ -230,6 +238,7 @@ Args = (
     | TagsArgs
     | FetchArgs
     | StoreArgs
+    | BatchesArgs
     | CopyArgs
     | NumbersArgs
     | GetMetadataArgs

@@ -14,6 +14,7 @@ from mailcore.wire.imap.commands import (
     AppendArgs,
     Args,
     AuthenticateArgs,
+    BatchesArgs,
     Command,
     CopyArgs,
     CreateArgs,
@@ -224,6 +225,16 @@ def _fetch(cursor: Cursor) -> FetchArgs:
     return FetchArgs(numbers, items, changedsince, vanished, partial)
 
 
+def _batches(cursor: Cursor) -> Args:
+    cursor.space("the size of a batch")
+    size = cursor.number("the size of a batch", minimum=1)
+    if not cursor.try_take(b" ") or cursor.at_end():
+        return BatchesArgs(size)
+    first = cursor.number("the first batch", minimum=1)
+    cursor.expect(b":", "':' and the last batch")
+    return BatchesArgs(size, (first, cursor.number("the last batch", minimum=1)))
+
+
 def _fetch_by_seq(cursor: Cursor) -> Args:
     args = _fetch(cursor)
     if args.vanished:
@@ -324,6 +335,7 @@ COMMANDS: Mapping[str, Grammar] = {
         name: Grammar(_arguments(CopyArgs, _SET, _MAILBOX), "sequence-set mailbox")
         for name in ("COPY", "UID COPY", "MOVE", "UID MOVE")
     },
+    "UIDBATCHES": Grammar(_batches, "size [first:last]"),
     "UID EXPUNGE": Grammar(_arguments(NumbersArgs, _SET), "uid-set"),
 }
 
