@@ -86,6 +86,11 @@ def _prepared(query: str) -> tuple[bytes, bytes]:
     return b"mailstead_%x" % (hash(query) & 0xFFFFFFFF), numbered.encode()
 
 
+def _forget(connection: psycopg.AsyncConnection[Row], query: str) -> None:
+    """Only this statement is known to be gone: others may have been prepared since, and twice is an error."""
+    _named[connection].discard(_prepared(query)[0])
+
+
 def _succeeded(results: list[pq.abc.PGresult]) -> list[pq.abc.PGresult]:
     for result in results:
         if result.status not in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
@@ -173,7 +178,7 @@ class AsyncTx:
             return await self._call(query, values)
         except psycopg.errors.InvalidSqlStatementName:
             # psycopg deallocates all statements of a connection when it finds that necessary: this one, too.
-            _named.pop(self._connection, None)
+            _forget(self._connection, query)
             return await self._call(query, values)
 
     async def _call(self, query: str, values: Sequence[arrays.Array]) -> list[Row]:
@@ -204,7 +209,7 @@ class AsyncTx:
         try:
             await self._stream(query, values, take)
         except psycopg.errors.InvalidSqlStatementName:  # as in `call`; nothing has come yet
-            _named.pop(self._connection, None)
+            _forget(self._connection, query)
             await self._stream(query, values, take)
 
     async def _stream(self, query: str, values: Sequence[arrays.Array], take: Callable[[bytes | None], object]) -> None:

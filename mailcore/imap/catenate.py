@@ -11,7 +11,8 @@ from mailcore.errors import Code, MailError
 from mailcore.imap import bodies
 from mailcore.imap.bodies import Piece
 from mailcore.imap.errors import Refused, no
-from mailcore.store import fetch, mailboxes
+from mailcore.store import acl, fetch
+from mailcore.store.acl import Right
 from mailcore.wire.imap import response
 from mailcore.wire.imap.url import MessageUrl, UrlError, parse_url
 
@@ -27,6 +28,7 @@ class Slice:
     """Octets of a message of the account; `url` as the client named it."""
 
     url: str
+    account_id: int
     message_id: int
     piece: Piece
 
@@ -40,26 +42,26 @@ async def find(tx: db.Tx, session: Session, url: str) -> Slice:
     """What a URL names, without reading it. Raises Refused (BADURL) when that is not there or not the client's."""
     try:
         wanted = parse_url(url)
-        mailbox_id = await _mailbox(tx, session, wanted)
+        account_id, mailbox_id = await _mailbox(tx, session, wanted)
     except (UrlError, MailError) as error:
         if isinstance(error, MailError) and error.code is not Code.NOT_FOUND:
             raise
         raise _bad_url(url, str(error)) from None
-    rows = await fetch.rows(tx, session.account_id, mailbox_id, wanted.uid, wanted.uid, _COLUMNS)
+    rows = await fetch.rows(tx, account_id, mailbox_id, wanted.uid, wanted.uid, _COLUMNS)
     if not rows:
         raise _bad_url(url, "there is no such message")
     ((message_id, size, header_size, parts),) = rows
     piece = bodies.piece(wanted.item, size, header_size, parts)
     if piece is None:
         raise _bad_url(url, "the message has no such part")
-    return Slice(url, message_id, piece)
+    return Slice(url, account_id, message_id, piece)
 
 
-async def read(tx: db.Tx, session: Session, part: Slice) -> bytes:
+async def read(tx: db.Tx, part: Slice) -> bytes:
     """The octets of a slice. Raises Refused (BADURL) when the message has just left."""
     piece = part.piece
     try:
-        octets = await fetch.raw(tx, session.account_id, part.message_id, piece.start, piece.size)
+        octets = await fetch.raw(tx, part.account_id, part.message_id, piece.start, piece.size)
     except MailError as error:
         if error.code is not Code.NOT_FOUND:
             raise
@@ -67,7 +69,8 @@ async def read(tx: db.Tx, session: Session, part: Slice) -> bytes:
     return octets if piece.finish is None else piece.finish(octets)
 
 
-async def _mailbox(tx: db.Tx, session: Session, wanted: MessageUrl) -> int:
+async def _mailbox(tx: db.Tx, session: Session, wanted: MessageUrl) -> tuple[int, int]:
+    """The mailbox that a URL names, as (account, mailbox)."""
     if wanted.host is not None and wanted.host.lower() != session.server.hostname.lower():
         raise UrlError("the URL is of another server")
     if wanted.user is not None and wanted.user.lower() != session.who.lower():
@@ -76,13 +79,13 @@ async def _mailbox(tx: db.Tx, session: Session, wanted: MessageUrl) -> int:
         view = session.selected
         if view is None:
             raise UrlError("the URL names no mailbox, and none is selected")
-        mailbox_id, uidvalidity = view.mailbox_id, view.uidvalidity
+        account_id, mailbox_id, uidvalidity = view.account_id, view.mailbox_id, view.uidvalidity
     else:
-        mailbox = await mailboxes.by_name(tx, session.account_id, wanted.mailbox)
-        mailbox_id, uidvalidity = mailbox.id, mailbox.uidvalidity
+        place = (await acl.resolve(tx, session.account_id, wanted.mailbox)).require(Right.READ)
+        account_id, mailbox_id, uidvalidity = place.account_id, place.mailbox.id, place.mailbox.uidvalidity
     if wanted.uidvalidity not in (None, uidvalidity):
         raise UrlError("UIDVALIDITY is another one now")
-    return mailbox_id
+    return account_id, mailbox_id
 
 
 def _bad_url(url: str, why: str) -> Refused:

@@ -87,7 +87,7 @@ async def _look_again(session: Session, tag: str, context: Context) -> None:
     some = search.Uids(NumSet.of(pending).ranges)
     async with db.read() as tx:
         criterion = search.And((some, context.criterion))
-        hits = pending.intersection(await search.numbers(tx, session.account_id, view.mailbox_id, criterion))
+        hits = pending.intersection(await search.numbers(tx, view.account_id, view.mailbox_id, criterion))
     left = (pending - hits).intersection(context.uids)
     if left:
         _remove(session, tag, context, left)

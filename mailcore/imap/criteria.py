@@ -54,7 +54,7 @@ def criterion(key: SearchKey, view: Selected, saved: NumSet | None) -> search.Cr
             since = search.Date("internal", ">=", datetime.now(UTC) - timedelta(seconds=seconds))
             return since if op == "younger" else search.Not(since)
         case search_key.ObjectId(kind, value):
-            return _object_id(kind, value)
+            return _object_id(kind, value, view.id_end.decode())
     raise bad("This search key is not supported here")
 
 
@@ -72,10 +72,12 @@ def _uids(ranges: tuple[tuple[int, int], ...]) -> search.Criterion:
     return search.Uids(ranges) if ranges else _NOTHING
 
 
-def _object_id(kind: str, value: str) -> search.Criterion:
-    prefix, number = value[:1], value[1:]
+def _object_id(kind: str, value: str, end: str) -> search.Criterion:
+    """`end`: what ids of the mailbox's account end in."""
+    prefix, number = value[:1], value[1:].removesuffix(end)
     if (
-        not (number.isascii() and number.isdigit() and len(number) < 19)
+        not value.endswith(end)
+        or not (number.isascii() and number.isdigit() and len(number) < 19)
         or prefix != {"EMAILID": "M", "THREADID": "T"}[kind]
     ):
         return _NOTHING

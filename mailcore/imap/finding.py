@@ -30,15 +30,15 @@ async def numbers(session: Session, criterion: Criterion, by: Sort = ()) -> Sequ
 async def _in_order(session: Session, criterion: Criterion, by: Sort) -> Sequence[int]:
     view, memory, now = session.view, session.server.orders, asyncio.get_running_loop().time()
     everything = criteria.is_everything(criterion, view)
-    key = (session.account_id, view.mailbox_id, by)
+    key = (view.account_id, view.mailbox_id, by)
     top = view.uids[-1] if view.uids else 0
     known = memory.get(key, top, now)
     if known is not None and everything:
         return orders.only(known.uids, view.uids)
     async with db.read() as tx:
         if known is not None:
-            return orders.only(known.uids, await search.numbers(tx, session.account_id, view.mailbox_id, criterion))
-        found = await search.numbers(tx, session.account_id, view.mailbox_id, criterion, by)
+            return orders.only(known.uids, await search.numbers(tx, view.account_id, view.mailbox_id, criterion))
+        found = await search.numbers(tx, view.account_id, view.mailbox_id, criterion, by)
     if everything:
         memory.put(key, Order(max(top, max(found, default=0)), found), now)
     return found

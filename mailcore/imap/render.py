@@ -122,6 +122,10 @@ def _saved(when: datetime | None) -> bytes:
     return b"NIL" if when is None else _internaldate(when)
 
 
+def _object_ids(template: bytes, name: str, rows: Rows) -> Values:
+    return (map((template + rows.view.id_end).__mod__, rows[name]),)
+
+
 _COLUMN_ITEMS: dict[str, Item] = {
     "UID": _column(b"UID %d", "uid"),
     "FLAGS": Item(b"FLAGS (%b)", ("flags", "keywords"), _flag_values),
@@ -131,8 +135,8 @@ _COLUMN_ITEMS: dict[str, Item] = {
     "BODYSTRUCTURE": _column(b"BODYSTRUCTURE %b", "bodystructure", fixed=True),
     "BODY": _column(b"BODY %b", "bodystructure", body_from, fixed=True),
     "MODSEQ": _column(b"MODSEQ (%d)", "modseq"),
-    "EMAILID": _column(b"EMAILID (M%d)", "message_id"),
-    "THREADID": _column(b"THREADID (T%d)", "thread_id"),
+    "EMAILID": Item(b"EMAILID (%b)", ("message_id",), partial(_object_ids, b"M%d", "message_id")),
+    "THREADID": Item(b"THREADID (%b)", ("thread_id",), partial(_object_ids, b"T%d", "thread_id")),
     "SAVEDATE": _column(b"SAVEDATE %b", "saved_at", _saved),
 }
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from mailcore.imap.errors import bad
+from mailcore.store.acl import EVERY, Right
 from mailcore.store.changes import MailboxChanges
 from mailcore.store.flags import FlagRow
 from mailcore.wire.imap.numset import STAR, NumSet, SequenceSet
@@ -42,15 +43,19 @@ class Selected:
         "_changed",
         "_exists",
         "contexts",
+        "account_id",
         "dirty",
         "gone",
+        "id_end",
         "mailbox_id",
         "modseq",
         "name",
         "own",
         "read_only",
         "recent",
+        "rights",
         "saved",
+        "shared",
         "uid_only",
         "uidnext",
         "uids",
@@ -67,7 +72,18 @@ class Selected:
         modseq: int,
         *,
         read_only: bool,
+        account_id: int = 0,
+        rights: Right = EVERY,
+        shared: bool = False,
     ) -> None:
+        self.account_id = account_id
+        """Whose mailbox it is: of the client, or of somebody who shares it."""
+        self.rights = rights
+        """What the client may do in it."""
+        self.shared = shared
+        """It is somebody else's."""
+        self.id_end = b"-%d" % account_id if shared else b""
+        """Of object ids (RFC 8474): those of two accounts must not meet."""
         self.mailbox_id = mailbox_id
         self.name = name
         self.uidvalidity = uidvalidity
@@ -85,10 +101,10 @@ class Selected:
         """UID ranges that are \\Recent in this session."""
         self.saved: NumSet | None = None
         """UIDs found by the last SEARCH RETURN (SAVE), None before the first."""
-        self.contexts: dict[str, Context] = {}
-        """Searches whose results are kept up to date, by their tags."""
         self.uid_only = False
         """The client wants to hear of UIDs instead of sequence numbers (RFC 9586)."""
+        self.contexts: dict[str, Context] = {}
+        """Searches whose results are kept up to date, by their tags."""
         self.dirty = False
         """Somebody said that the store knows more than we do."""
         self._changed: dict[int, FlagRow] = {}

@@ -20,7 +20,9 @@ from mailcore.imap.registry import COMMANDS, Spec, State
 from mailcore.imap.selected import Known, Selected
 from mailcore.imap.uidonly import check as check_uid_only
 from mailcore.imap.upload import Upload
+from mailcore.store import acl
 from mailcore.store import changes as store_changes
+from mailcore.store.acl import Right
 from mailcore.wake import Change
 from mailcore.wire.imap import parse, response
 from mailcore.wire.imap.errors import ImapSyntaxError
@@ -76,7 +78,7 @@ class Session:
         self.failures = 0
         self.errors = 0
         self.tag = ""
-        self.append_to = ("", 0)
+        self.append_to: tuple[str, append.Target] | None = None
         """The tag of an APPEND that has been checked before its literal came, and its mailbox."""
         self.upload: Upload | None = None
         self._unsubscribe: Callable[[], None] | None = None
@@ -148,6 +150,9 @@ class Session:
             if name in SLOW:
                 self.server.progress.begin(self)
             done = await spec.run(self, command)
+            if spec.state is State.SELECTED and self.view.shared:
+                async with db.read() as tx:
+                    await self._renew_rights(tx)
             if done is not None:
                 await self._refresh_after(spec)
                 self.errors = 0
@@ -228,7 +233,7 @@ class Session:
                     self.connection.framer.refuse("There is no room for the message now", code="UNAVAILABLE")
 
     def _forget_upload(self) -> None:
-        self.append_to = ("", 0)
+        self.append_to = None
         if self.upload is not None:
             self.upload.close()
             self.upload = None
@@ -298,11 +303,16 @@ class Session:
         except ValueError:
             return False
 
-    def listen(self) -> None:
-        """From now on, hear of every change in the account; `heard` says whether there was one."""
+    def object_id(self, kind: str, account_id: int, number: int) -> str:
+        """An object id of RFC 8474; numbers are of an account, so that of another one belongs to it."""
+        return f"{kind}{number}" if account_id == self.account_id else f"{kind}{number}-{account_id}"
+
+    def listen(self, account_id: int) -> None:
+        """From now on, hear of every change in the account of a mailbox; `heard` says whether there was one."""
         self.heard = False
-        if self._unsubscribe is None:
-            self._unsubscribe = wake.subscribe(self.account_id, self._changed)
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+        self._unsubscribe = wake.subscribe(account_id, self._changed)
 
     def select(self, selected: Selected) -> None:
         """Enter the selected state with a view that was made since `listen`."""
@@ -359,7 +369,9 @@ class Session:
             view.dirty = False
             try:
                 async with db.read() as tx:
-                    found = await store_changes.mailbox(tx, self.account_id, view.mailbox_id, view.modseq)
+                    if view.shared:
+                        await self._renew_rights(tx)
+                    found = await store_changes.mailbox(tx, view.account_id, view.mailbox_id, view.modseq)
             except MailError as error:
                 if error.code is Code.NOT_FOUND:
                     raise Gone("The selected mailbox has been deleted") from None
@@ -385,19 +397,26 @@ class Session:
             else:
                 self.send(b"".join(map(response.expunge_line, report.expunged)))
         if report.exists is not None:
+    async def _renew_rights(self, tx: db.Tx) -> None:
+        """Look again what the client may do in somebody else's mailbox. Raises Gone when it may not even read."""
+        view = self.view
+        view.rights = await acl.rights(tx, self.account_id, view.account_id, view.mailbox_id)
+        if Right.LOOKUP | Right.READ not in view.rights:
+            raise Gone("The selected mailbox is not shared with you any more")
+
             self.send(response.exists_line(report.exists))
             self._claim_recent()
         if report.flags:
             self.send(render.flag_lines(report.flags, view, uid=True, modseq=bool(self.enabled & Enabled.CONDSTORE)))
         if not view.gone:
             known = Known(view.modseq, view.uids)
-            view.uids = self.server.uid_lists.share(self.account_id, view.mailbox_id, known)
+            view.uids = self.server.uid_lists.share(view.account_id, view.mailbox_id, known)
 
     def _claim_recent(self) -> None:
         view = self.view
         if self.rev2:
             return
         view.add_recent(
-            *self.server.recent.claim(self.account_id, view.mailbox_id, view.uidnext, view.uidnext, keep=view.read_only)
+            *self.server.recent.claim(view.account_id, view.mailbox_id, view.uidnext, view.uidnext, keep=view.read_only)
         )
         self.send(response.recent_line(view.count_recent()))

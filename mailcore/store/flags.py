@@ -146,11 +146,13 @@ async def store(
     unchanged_since: int | None = None,
     *,
     rows: bool = True,
+    within: int = ALL_FLAGS,
 ) -> Stored:
     """Add, remove or replace flags and keywords of messages (RFC 9051 §6.4.6, RFC 7162 §3.1.3).
 
     `uids` ascending; missing ones are passed over. A message that has the flags already keeps its modseq. Without
-    `rows`, `changed` stays empty, which is cheaper. Raises NOT_FOUND (mailbox), BAD_VALUE and TOO_MANY (keywords).
+    `rows`, `changed` stays empty, which is cheaper. `within`: the system flags that "=" may take away; keywords go with
+    FLAGGED. Raises NOT_FOUND (mailbox), BAD_VALUE and TOO_MANY (keywords).
     """
     if not uids:
         return Stored([])
@@ -158,13 +160,13 @@ async def store(
     modseq = await locks.lock(tx, account_id, [mailbox_id]) + 1
     scope = _Scope.of(account_id, mailbox_id, uids, unchanged_since)
     if keywords:
-        return await _store_keywords(tx, scope, modseq, op, flags, keywords)
+        return await _store_keywords(tx, scope, modseq, op, flags, keywords, within)
     modified: list[int] = []
     if unchanged_since is not None:
         modified = [row[0] for row in await tx.fetch(LATER[scope.whole], scope.names)]
-    bits = {"set": flags if op in "+=" else 0, "clear": flags if op == "-" else ALL_FLAGS if op == "=" else 0}
+    bits = {"set": flags if op in "+=" else 0, "clear": flags if op == "-" else within if op == "=" else 0}
     unseen, deleted = await _counted(tx, scope, bits["set"], bits["clear"])
-    query = (REPLACE_FLAGS if op == "=" else SET_FLAGS)[scope.whole]
+    query = (REPLACE_FLAGS if op == "=" and within & FLAGGED else SET_FLAGS)[scope.whole]
     touched = await tx.execute(query, {**scope.names, **bits, "modseq": modseq})
     if touched:
         await _note(tx, scope, modseq, uids, unseen, deleted)
@@ -195,7 +197,9 @@ async def _counted(tx: Tx, scope: _Scope, set_bits: int, clear_bits: int) -> tup
     return unseen, deleted
 
 
-async def _store_keywords(tx: Tx, scope: _Scope, modseq: int, op: Op, flags: int, keywords: tuple[str, ...]) -> Stored:
+async def _store_keywords(
+    tx: Tx, scope: _Scope, modseq: int, op: Op, flags: int, keywords: tuple[str, ...], within: int
+) -> Stored:
     """Keywords compare without case and keep the spelling that came first, so each message is looked at."""
     result: list[FlagRow] = []
     modified: list[int] = []
@@ -207,6 +211,8 @@ async def _store_keywords(tx: Tx, scope: _Scope, modseq: int, op: Op, flags: int
             continue
         before = tuple(have or ())
         after, words = _apply(op, now, before, flags, keywords)
+        if op == "=":
+            after |= now & ~within
         if after == now and words == before:
             result.append((uid, row_modseq, now, before))
             continue

@@ -13,6 +13,7 @@ from mailcore.wake import Change
 
 SEPARATOR = "/"
 INBOX = "INBOX"
+OTHER_USERS = "Other Users"  # the level above what others share (store.acl)
 MAX_NAME = 255  # characters of a full name
 MAX_DEPTH = 20
 MAX_MAILBOXES = 10_000
@@ -47,15 +48,16 @@ class Mailbox:
     subscribed: bool
 
 
-_COLUMNS = """m.id, m.name, m.special_use, m.uidvalidity, m.uidnext, m.highest_modseq, m.messages, m.unseen, m.deleted,
+# Of the table mailbox, called m.
+COLUMNS = """m.id, m.name, m.special_use, m.uidvalidity, m.uidnext, m.highest_modseq, m.messages, m.unseen, m.deleted,
     m.bytes, m.created_modseq, m.changed_modseq,
     EXISTS (SELECT FROM subscription s WHERE s.account_id = m.account_id AND s.name = m.name)"""
 
-ALL = sql(f"SELECT {_COLUMNS} FROM mailbox m WHERE account_id = %s::bigint ORDER BY name")
-BY_NAME = sql(f"SELECT {_COLUMNS} FROM mailbox m WHERE account_id = %s::bigint AND name = %s::text")
-BY_ID = sql(f"SELECT {_COLUMNS} FROM mailbox m WHERE account_id = %s::bigint AND id = %s::bigint")
+ALL = sql(f"SELECT {COLUMNS} FROM mailbox m WHERE account_id = %s::bigint ORDER BY name")
+BY_NAME = sql(f"SELECT {COLUMNS} FROM mailbox m WHERE account_id = %s::bigint AND name = %s::text")
+BY_ID = sql(f"SELECT {COLUMNS} FROM mailbox m WHERE account_id = %s::bigint AND id = %s::bigint")
 BY_USE = sql(
-    f"SELECT {_COLUMNS} FROM mailbox m WHERE account_id = %s::bigint AND special_use = %s::text ORDER BY id LIMIT 1"
+    f"SELECT {COLUMNS} FROM mailbox m WHERE account_id = %s::bigint AND special_use = %s::text ORDER BY id LIMIT 1"
 )
 
 TAKE_NUMBERS = sql("""
@@ -87,6 +89,13 @@ DROP_ENTRIES = sql("""
     SELECT account_id, mailbox_id, uid, message_id, %(modseq)s::bigint, flags, keywords, internal_date, size FROM
         gone""")
 DROP_METADATA = sql("DELETE FROM annotation WHERE account_id = %s::bigint AND mailbox_id = %s::bigint")
+DROP_GRANTS = sql("DELETE FROM mailbox_grant WHERE account_id = %s::bigint AND mailbox_id = %s::bigint")
+# A new mailbox is shared as the one above it is (RFC 4314 leaves that to us).
+INHERIT = sql("""
+    INSERT INTO mailbox_grant (account_id, mailbox_id, grantee_id, rights)
+    SELECT g.account_id, n.id, g.grantee_id, g.rights
+    FROM mailbox_grant g, unnest(%(ids)s::bigint[]) AS n(id)
+    WHERE g.account_id = %(account)s::bigint AND g.mailbox_id = %(above)s::bigint""")
 DROP = sql("DELETE FROM mailbox WHERE account_id = %s::bigint AND id = %s::bigint")
 BURY = sql("INSERT INTO gone_mailbox (account_id, id, modseq) VALUES (%s::bigint, %s::bigint, %s::bigint)")
 SUBSCRIBE = sql(
@@ -113,6 +122,14 @@ def check_name(name: str) -> str:
     if problem:
         raise MailError(Code.BAD_NAME, problem)
     return SEPARATOR.join(levels)
+
+
+def _check_new(name: str) -> str:
+    """`check_name` of a name that is to come into being."""
+    name = check_name(name)
+    if name.split(SEPARATOR)[0] == OTHER_USERS:
+        raise MailError(Code.BAD_NAME, f"{OTHER_USERS} is where mailboxes of others are found")
+    return name
 
 
 def _parents(name: str) -> list[str]:
@@ -177,7 +194,7 @@ async def create(tx: Tx, account_id: int, name: str, special_use: str | None = N
 
     Raises BAD_NAME, EXISTS, TOO_MANY, and BAD_VALUE for a special use that is unknown or taken.
     """
-    name = check_name(name)
+    name = _check_new(name)
     await locks.lock_account(tx, account_id)
     present: dict[str, int] = dict(await tx.fetch(NAMES, (account_id,)))
     if name in present:
@@ -191,6 +208,9 @@ async def create(tx: Tx, account_id: int, name: str, special_use: str | None = N
         if await by_special_use(tx, account_id, special_use) is not None:
             raise MailError(Code.BAD_VALUE, f"another mailbox is used for {special_use} already")
     ids = await insert(tx, account_id, [(parent, None) for parent in missing] + [(name, special_use)])
+    above = next((present[parent] for parent in reversed(_parents(name)) if parent in present), None)
+    if above is not None:
+        await tx.execute(INHERIT, {"account": account_id, "above": above, "ids": list(ids.values())})
     return await by_id(tx, account_id, ids[name])
 
 
@@ -199,7 +219,7 @@ async def rename(tx: Tx, account_id: int, old: str, new: str) -> None:
 
     Raises NOT_FOUND, EXISTS, BAD_NAME.
     """
-    old, new = check_name(old), check_name(new)
+    old, new = check_name(old), _check_new(new)
     await locks.lock_account(tx, account_id)
     present: dict[str, int] = dict(await tx.fetch(NAMES, (account_id,)))
     if old not in present:
@@ -255,6 +275,7 @@ async def delete(tx: Tx, account_id: int, name: str) -> None:
     modseq = await locks.next_modseq(tx, account_id)
     await tx.execute(DROP_ENTRIES, {"account": account_id, "mailbox": mailbox_id, "modseq": modseq})
     await tx.execute(DROP_METADATA, (account_id, mailbox_id))
+    await tx.execute(DROP_GRANTS, (account_id, mailbox_id))
     await tx.execute(DROP, (account_id, mailbox_id))
     await tx.execute(BURY, (account_id, mailbox_id, modseq))
     await tx.execute(*locks.counting_account(account_id, -mailbox.messages, -mailbox.bytes))

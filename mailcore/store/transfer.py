@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from mailcore import mime
 from mailcore.arrays import Int8s
-from mailcore.db import Params, Tx, sql
+from mailcore.db import Params, Row, Tx, sql
 from mailcore.errors import Code, MailError
-from mailcore.store import locks, quota
-from mailcore.store.flags import DELETED, SEEN
+from mailcore.store import expunge, fetch, locks, quota
+from mailcore.store.append import Incoming, Job, append_jobs
+from mailcore.store.flags import DELETED, FLAGGED, SEEN
 from mailcore.wake import Change
 
 
@@ -22,6 +24,10 @@ class Transferred:
     target_uids: list[int]
     modseq: int
 
+
+# Octets of messages read at a time on their way to another account.
+PORTION = 1024 * 1024
+_ACROSS = ("uid", "message_id", "flags", "keywords", "internal_date", "size")
 
 # Who goes, in order: new UIDs follow the order of the old ones. Nothing of it travels but the UIDs and the sums.
 _COPIES = """
@@ -117,3 +123,47 @@ async def _check_quota(tx: Tx, account_id: int, query: str, names: dict[str, obj
         row = await tx.one(query, names)
         if not have.allows((row and row[0]) or 0):
             raise MailError(Code.OVER_QUOTA, "the account's quota does not allow the copy")
+
+
+async def across(
+    tx: Tx, here: tuple[int, int], uids: Sequence[int], there: tuple[int, int], *, keep: int, moving: bool
+) -> Transferred:
+    """Copy or move messages between mailboxes (account, mailbox) of two accounts, or to one whose flags are guarded.
+
+    They are other emails there, with ids of that account. `keep`: the system flags that come along; keywords do with
+    FLAGGED. The modseq is that of a move's leaving. Raises NOT_FOUND (mailbox), OVER_QUOTA.
+    """
+    for account_id in sorted({here[0], there[0]}):
+        await locks.lock_account(tx, account_id)
+    await locks.lock_mailboxes(tx, here[0], [here[1]])
+    target = (await locks.lock_mailboxes(tx, there[0], [there[1]]))[there[1]]
+    rows = await fetch.rows_of(tx, *here, uids, _ACROSS) if uids else []
+    came: list[int] = []
+    for part in _portions(rows):
+        raws = await fetch.raws(tx, here[0], [row[1] for row in part])
+        items = []
+        for _, email, mask, words, when, _ in part:
+            keywords = tuple(words or ()) if keep & FLAGGED else ()
+            items.append(Incoming(*there, raws[email], mime.parse(raws[email]), mask & keep, keywords, when))
+        (results,) = await append_jobs(tx, [Job(items, atomic=True)])
+        for result in results:
+            if isinstance(result, MailError):
+                raise result
+            came.append(result.uid)
+    found = [row[0] for row in rows]
+    left = await expunge.expunge(tx, *here, found, deleted_only=False) if moving and found else None
+    return Transferred(target.uidvalidity, found, came, left.modseq if left is not None else 0)
+
+
+def _portions(rows: Sequence[Row]) -> Iterator[list[Row]]:
+    """As many messages at a time as may be in memory."""
+    part: list[Row] = []
+    octets = 0
+    for row in rows:
+        part.append(row)
+        octets += row[-1]
+        if octets >= PORTION:
+            yield part
+            part, octets = [], 0
+    if part:
+        yield part

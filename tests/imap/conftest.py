@@ -50,7 +50,10 @@ def imap(database: None) -> Iterator[Running]:
 
 @pytest.fixture
 def people(db: None) -> Callable[[str], Person]:
-    """Makes a person by name, in a domain of this test: the server remembers more than one test."""
+    """Makes a person by name, in a domain of this test: the server remembers more than one test.
+
+    "eve@elsewhere" is one of another domain.
+    """
     auth.forget()
     sign_ins.clear()
     domain = f"t{next(_domains)}.example"
@@ -58,10 +61,12 @@ def people(db: None) -> Callable[[str], Person]:
 
     def person(name: str) -> Person:
         if name not in known:
-            if not known:
-                provision.add_domain(domain)
-            account = provision.add_account(f"{name}@{domain}", password=PASSWORD)
-            known[name] = Person(account.pk, f"{name}@{domain}")
+            local, _, elsewhere = name.partition("@")
+            its = f"{elsewhere}.{domain}" if elsewhere else domain
+            if not any(one.address.endswith(f"@{its}") for one in known.values()):
+                provision.add_domain(its)
+            account = provision.add_account(f"{local}@{its}", password=PASSWORD)
+            known[name] = Person(account.pk, f"{local}@{its}")
         return known[name]
 
     return person

@@ -51,6 +51,16 @@ async def test_what_was_deallocated_is_prepared_again(pool):
         assert await tx.call(DIVIDE, (Int8s([2]),)) == [(50,)]
 
 
+async def test_what_was_prepared_after_a_deallocation_is_not_prepared_twice(pool):
+    echo = (Int8s([1]), Byteas([b""]))
+    async with db.read() as tx:
+        await tx.call(DIVIDE, (Int8s([5]),))
+        await tx.execute("DEALLOCATE ALL")
+        assert await tx.call(ECHO, echo) == [(1, 0, True)]
+        assert await tx.call(DIVIDE, (Int8s([4]),)) == [(25,)]
+        assert await tx.call(ECHO, echo) == [(1, 0, True)]
+
+
 async def test_in_a_transaction_it_takes_part(pool):
     with pytest.raises(psycopg.errors.DivisionByZero):
         async with db.transaction() as tx:

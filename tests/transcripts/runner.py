@@ -2,7 +2,8 @@ r"""Plays protocol transcripts: text files that say what clients send and what t
 
 A script is a list of lines; blank lines and lines that start with `#` are comments.
 
-    accounts alice bob          make accounts; $alice and $bob become their addresses, $password their password
+    accounts alice bob          make accounts; $alice and $bob become their addresses, $password their password;
+                                eve@elsewhere is one of another domain, called $eve
     message NAME                a message up to the line `end`: {{NAME}} becomes a literal of it
     1 connect [tls] [alice]     open client 1; with a name, log in; the greeting is consumed
     1> a SELECT INBOX           send a line (CRLF is added)
@@ -155,7 +156,7 @@ class Player:
             if word == "accounts":
                 for name in rest.split():
                     address, password = self.world.account(name)
-                    self.variables |= {name: address.encode(), "password": password.encode()}
+                    self.variables |= {name.partition("@")[0]: address.encode(), "password": password.encode()}
             elif word == "message":
                 stop = lines.index("end", at)
                 text = "".join(f"{one}\r\n" for one in lines[at:stop])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -20,9 +21,10 @@ from mailcore.imap.errors import bad, no
 from mailcore.imap.registry import LOGGED_IN, Done, command
 from mailcore.imap.upload import Upload
 from mailcore.mime import Derived
-from mailcore.store import mailboxes, quota
+from mailcore.store import acl, mailboxes, quota
+from mailcore.store.acl import Right
 from mailcore.store.append import Appended, Incoming
-from mailcore.store.flags import SYSTEM_FLAGS
+from mailcore.store.flags import ALL_FLAGS, FLAGGED, SYSTEM_FLAGS
 from mailcore.wire.imap import response
 from mailcore.wire.imap.commands import AppendArgs, AppendMessage, CatenateUrl, Command, ReplaceArgs
 from mailcore.wire.imap.frames import Literal, StreamedLiteral
@@ -37,6 +39,15 @@ _BITS = {name.lower(): bit for name, bit in SYSTEM_FLAGS.items()}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where messages go. `mailbox_id` 0 = INBOX; `flags` are those that they may have there, keywords with FLAGGED."""
+
+    account_id: int
+    mailbox_id: int = 0
+    flags: int = ALL_FLAGS
+
+
 async def check(session: Session, tag: str, args: AppendArgs | ReplaceArgs, size: int) -> None:
     """Refuse a message that the client has announced and not yet sent. Raises Refused or MailError."""
     if session.identity is None:
@@ -46,9 +57,10 @@ async def check(session: Session, tag: str, args: AppendArgs | ReplaceArgs, size
     if replacing and (session.selected is None or session.selected.read_only):
         raise no("REPLACE needs a mailbox that is selected for writing", "READ-ONLY")
     async with db.read() as tx:
-        session.append_to = (tag, await _mailbox(tx, session, args.mailbox))
+        found = await _mailbox(tx, session, args.mailbox)
+        session.append_to = (tag, found)
         # What is replaced makes room: how much, the transaction knows.
-        if not replacing and not (await quota.get(tx, session.account_id)).allows(size):
+        if not replacing and not (await quota.get(tx, found.account_id)).allows(size):
             raise MailError(Code.OVER_QUOTA, "the mailbox is full")
 
 
@@ -56,27 +68,24 @@ async def check(session: Session, tag: str, args: AppendArgs | ReplaceArgs, size
 async def append(session: Session, command: Command) -> Done:
     """Store one message or several, all or none; answers after the commit, with the UIDs (APPENDUID)."""
     args = cast(AppendArgs, command.args)
-    mailbox_id = await target(session, command.tag, args.mailbox)
-    async with incoming(session, mailbox_id, args.messages) as items:
+    into = await target(session, command.tag, args.mailbox)
+    async with incoming(session, into, args.messages) as items:
         results = await session.server.ingest.add(items, atomic=True)
     return Done("APPEND completed", _appenduid(args.mailbox, results))
 
 
-async def target(session: Session, tag: str, name: str) -> int:
-    """The number of the mailbox that a message goes to. Raises Refused (TRYCREATE)."""
+async def target(session: Session, tag: str, name: str) -> Target:
+    """The mailbox that a message goes to. Raises Refused (TRYCREATE), and NO_PERMISSION."""
     if name == mailboxes.INBOX:
-        return 0  # always there: nothing to look up
-    checked_tag, mailbox_id = session.append_to
-    if checked_tag == tag:
-        return mailbox_id
+        return Target(session.account_id)  # always there: nothing to look up
+    if session.append_to is not None and session.append_to[0] == tag:
+        return session.append_to[1]
     async with db.read() as tx:
         return await _mailbox(tx, session, name)
 
 
 @asynccontextmanager
-async def incoming(
-    session: Session, mailbox_id: int, messages: Sequence[AppendMessage]
-) -> AsyncIterator[list[Incoming]]:
+async def incoming(session: Session, into: Target, messages: Sequence[AppendMessage]) -> AsyncIterator[list[Incoming]]:
     """The messages ready to be stored, in memory for as long as the process's budget is held.
 
     Raises Refused and MailError for what is not stored: too big, empty, a URL of nothing, a flag that is none.
@@ -92,10 +101,7 @@ async def incoming(
         raise MailError(Code.TOO_BIG, "the messages of one APPEND are too big together")
     held = await server.uploads.acquire(sum(sizes))
     try:
-        yield [
-            await _incoming(session, mailbox_id, message, parts)
-            for message, parts in zip(messages, sources, strict=True)
-        ]
+        yield [await _incoming(session, into, message, parts) for message, parts in zip(messages, sources, strict=True)]
     finally:
         server.uploads.release(held)
 
@@ -114,9 +120,10 @@ def split_flags(flags: Sequence[str]) -> tuple[int, tuple[str, ...]]:
     return bits, tuple(keywords)
 
 
-async def _mailbox(tx: db.Tx, session: Session, name: str) -> int:
+async def _mailbox(tx: db.Tx, session: Session, name: str) -> Target:
     try:
-        return (await mailboxes.by_name(tx, session.account_id, name)).id
+        place = (await acl.resolve(tx, session.account_id, name)).require(Right.INSERT)
+        return Target(place.account_id, place.mailbox.id, place.flags)
     except MailError as error:
         if error.code is Code.NOT_FOUND:
             raise no("There is no such mailbox", "TRYCREATE") from None
@@ -146,19 +153,22 @@ def _size(part: Part) -> int:
     return len(part.data) if isinstance(part, Literal) else part.size
 
 
-async def _incoming(session: Session, mailbox_id: int, message: AppendMessage, parts: Sequence[Part]) -> Incoming:
+async def _incoming(session: Session, into: Target, message: AppendMessage, parts: Sequence[Part]) -> Incoming:
     gathered: list[Literal | StreamedLiteral] = []
     for part in parts:
         if isinstance(part, Slice):
             async with db.read() as tx:
-                gathered.append(Literal(await catenate.read(tx, session, part)))
+                gathered.append(Literal(await catenate.read(tx, part)))
         else:
             gathered.append(part)
     raw, derived = await _apart(session, sum(map(_size, parts)), _assemble, session.upload, gathered)
     if not raw:
         raise no("An empty message is not stored", "CANNOT")
     flags, keywords = split_flags(message.flags)
-    return Incoming(session.account_id, mailbox_id, raw, derived, flags, keywords, _storable(message.internaldate))
+    if not into.flags & FLAGGED:
+        keywords = ()
+    when = _storable(message.internaldate)
+    return Incoming(into.account_id, into.mailbox_id, raw, derived, flags & into.flags, keywords, when)
 
 
 def _assemble(upload: Upload | None, parts: Sequence[Literal | StreamedLiteral]) -> tuple[bytes, Derived]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mailcore.imap.errors import bad
 from mailcore.imap.registry import ANY, LOGGED_IN, SELECTED, Done, State, command
 from mailcore.imap.session import Session
+from mailcore.store.mailboxes import OTHER_USERS, SEPARATOR
 from mailcore.wire.imap import response
 from mailcore.wire.imap.commands import Command
 
@@ -46,8 +47,9 @@ async def identify(session: Session, command: Command) -> Done:
 
 @command("NAMESPACE", state=LOGGED_IN)
 async def namespace(session: Session, command: Command) -> Done:
-    """There is one namespace, the person's own (RFC 9051 §6.3.10)."""
-    session.send(response.namespace_line([("", "/")], utf8=session.utf8))
+    """There is the person's own namespace, and one for what others share (RFC 9051 §6.3.10)."""
+    others = OTHER_USERS + SEPARATOR
+    session.send(response.namespace_line([("", SEPARATOR)], [(others, SEPARATOR)], utf8=session.utf8))
     return Done("NAMESPACE completed")
 
 

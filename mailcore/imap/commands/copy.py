@@ -10,7 +10,9 @@ from mailcore.imap.capabilities import Enabled
 from mailcore.imap.errors import no
 from mailcore.imap.registry import SELECTED, Done, command
 from mailcore.imap.session import Session
-from mailcore.store import mailboxes, transfer
+from mailcore.store import acl, transfer
+from mailcore.store.acl import Right
+from mailcore.store.flags import ALL_FLAGS
 from mailcore.wire.imap import response
 from mailcore.wire.imap.commands import Command, CopyArgs
 
@@ -27,6 +29,8 @@ async def move(session: Session, command: Command) -> Done:
     """Move messages, all or none; COPYUID comes before the EXPUNGEs (RFC 6851 §4.3)."""
     if session.view.read_only:
         raise no("The mailbox is open for reading only", "READ-ONLY")
+    if Right.DELETE | Right.EXPUNGE not in session.view.rights:
+        raise no("You have no right to take messages out of this mailbox", "NOPERM")
     done = await _transfer(session, command, moving=True)
     if not done.source_uids:
         return Done("No message was there to move")
@@ -41,17 +45,21 @@ async def _transfer(session: Session, command: Command, *, moving: bool) -> tran
     args = cast(CopyArgs, command.args)
     view = session.view
     uids = view.pick(view.slices(args.numbers, uid=command.uid))
-    account_id = session.account_id
     async with db.transaction() as tx:
         try:
-            target = await mailboxes.by_name(tx, account_id, args.mailbox)
+            target = (await acl.resolve(tx, session.account_id, args.mailbox)).require(Right.INSERT)
         except MailError as error:
             if error.code is Code.NOT_FOUND:
                 raise no("There is no such mailbox", "TRYCREATE") from None
             raise
-        verb = transfer.move if moving else transfer.copy
-        done = await verb(tx, account_id, view.mailbox_id, uids, target.id)
-        if moving and target.id != view.mailbox_id:
+        here = (view.account_id, view.mailbox_id)
+        there = (target.account_id, target.mailbox.id)
+        if here[0] == there[0] and target.flags == ALL_FLAGS:
+            verb = transfer.move if moving else transfer.copy
+            done = await verb(tx, *here, uids, there[1])
+        else:
+            done = await transfer.across(tx, here, uids, there, keep=target.flags, moving=moving)
+        if moving and here != there:
             view.note_own(done.modseq)
     if not command.uid and len(done.source_uids) < len(uids):
         # What is left of them was transferred; the client learns of the others with the next EXPUNGE.

@@ -11,6 +11,7 @@ from mailcore.imap.errors import no
 from mailcore.imap.registry import SELECTED, Done, command
 from mailcore.imap.session import Session
 from mailcore.store import expunge as store_expunge
+from mailcore.store.acl import Right
 from mailcore.wire.imap import response
 from mailcore.wire.imap.commands import Command, NumbersArgs
 
@@ -34,8 +35,10 @@ async def _expunge(session: Session, uids: Sequence[int] | None) -> Done:
     view = session.view
     if view.read_only:
         raise no("The mailbox is open for reading only", "READ-ONLY")
+    if not view.rights & Right.EXPUNGE:
+        raise no("You have no right to expunge in this mailbox", "NOPERM")
     async with db.transaction() as tx:
-        done = await store_expunge.expunge(tx, session.account_id, view.mailbox_id, uids)
+        done = await store_expunge.expunge(tx, view.account_id, view.mailbox_id, uids)
         view.note_own(done.modseq)
     view.expunged(done.uids)
     # Now, even if the client sent more commands already: it asked for the numbers to shift.

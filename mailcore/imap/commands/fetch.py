@@ -23,6 +23,7 @@ from mailcore.imap.registry import SELECTED, Done, command
 from mailcore.imap.render import Item, Rows
 from mailcore.imap.session import Session
 from mailcore.store import changes, fetch, flags
+from mailcore.store.acl import Right
 from mailcore.wire.imap import response
 from mailcore.wire.imap.commands import Command, FetchArgs
 from mailcore.wire.imap.fetch_item import FetchAttr, FetchItem, sets_seen
@@ -80,17 +81,25 @@ async def fetch_(session: Session, command: Command) -> Done:
         session.enabled |= Enabled.CONDSTORE
     if args.vanished and not session.enabled & Enabled.QRESYNC:
         raise no("ENABLE QRESYNC first", "CLIENTBUG")
-    plan = _plan(items, session)
+    prepared = plan(items, session)
     slices = view.slices(args.numbers, uid=command.uid)
     if args.changedsince is not None:
         slices = await _changed(session, args, slices)
     if args.partial is not None:
         slices = _part(slices, args.partial)
     expected = sum(part.stop - part.start for part in slices)
+    found = await send_planned(session, prepared, slices)
+    if found < expected and not command.uid:
+        raise no(f"{expected - found} of the messages have been expunged meanwhile", "EXPUNGEISSUED")
+    return Done("FETCH completed")
+
+
+async def send_planned(session: Session, plan: Plan, slices: Iterable[slice]) -> int:
+    """Send what is planned of the messages of the slices; returns how many of them are still there."""
     found = 0
     sizes = (NARROW_FIRST, NARROW_CHUNK) if plan.narrow else (FIRST, CHUNK)
     reader = _Reader(session, plan)
-    reads = (reader.read(uids, seqs) for uids, seqs in view.chunks(slices, *sizes))
+    reads = (reader.read(uids, seqs) for uids, seqs in session.view.chunks(slices, *sizes))
     async for read in _ahead(reads):
         chunk = reader.finish(read)
         found += len(chunk.rows)
@@ -99,12 +108,11 @@ async def fetch_(session: Session, command: Command) -> Done:
         else:
             session.send(b"".join(render.lines(plan.items, chunk.rows, chunk.tails)))
             await session.connection.drain()
-    if found < expected and not command.uid:
-        raise no(f"{expected - found} of the messages have been expunged meanwhile", "EXPUNGEISSUED")
-    return Done("FETCH completed")
+    return found
 
 
-def _plan(items: Sequence[FetchItem], session: Session) -> Plan:
+def plan(items: Sequence[FetchItem], session: Session) -> Plan:
+    """How to answer FETCH items."""
     columns: list[Item] = []
     fixed: list[Item] = []
     rest: list[FetchItem] = []
@@ -114,7 +122,8 @@ def _plan(items: Sequence[FetchItem], session: Session) -> Plan:
             rest.append(item)
         else:
             (fixed if column.fixed else columns).append(column)
-    seen = not session.view.read_only and any(sets_seen(item) for item in rest)
+    may_mark = not session.view.read_only and session.view.rights & Right.SEEN
+    seen = bool(may_mark) and any(sets_seen(item) for item in rest)
     names = ["uid", "message_id"] if fixed else ["uid"]
     names += [name for column in columns for name in column.columns]
     if rest:
@@ -128,7 +137,7 @@ async def _changed(session: Session, args: FetchArgs, slices: Iterable[slice]) -
     """CHANGEDSINCE: only messages that changed later; with VANISHED, say first which left (RFC 7162 §3.2.6)."""
     view = session.view
     async with db.read() as tx:
-        since = await changes.mailbox(tx, session.account_id, view.mailbox_id, cast(int, args.changedsince))
+        since = await changes.mailbox(tx, view.account_id, view.mailbox_id, cast(int, args.changedsince))
     if args.vanished:
         asked = args.numbers.resolve(view.uidnext - 1)
         if cast(int, args.changedsince) < since.floor:  # too long ago to know: whatever is not here
@@ -159,7 +168,7 @@ class _Reader:
     def __init__(self, session: Session, plan: Plan) -> None:
         self._session = session
         self._plan = plan
-        self._key = (session.account_id, tuple(item.text for item in plan.fixed))
+        self._key = (session.view.account_id, tuple(item.text for item in plan.fixed))
         self._remembered = bool(plan.fixed) and session.server.tails.knows(self._key)
         self._all_columns = tuple(
             dict.fromkeys((*plan.columns, *(name for item in plan.fixed for name in item.columns)))
@@ -203,10 +212,11 @@ def _known(rows: list[Row], uids: Sequence[int], seqs: Sequence[int]) -> tuple[l
 
 
 async def _rows(session: Session, uids: array[int], seqs: Sequence[int], columns: tuple[str, ...]) -> list[Row]:
+    view = session.view
     async with db.read() as tx:
         if seqs[-1] - seqs[0] + 1 == len(seqs):
-            return await fetch.rows(tx, session.account_id, session.view.mailbox_id, uids[0], uids[-1], columns)
-        return await fetch.rows_of(tx, session.account_id, session.view.mailbox_id, uids, columns)
+            return await fetch.rows(tx, view.account_id, view.mailbox_id, uids[0], uids[-1], columns)
+        return await fetch.rows_of(tx, view.account_id, view.mailbox_id, uids, columns)
 
 
 async def _mark_seen(session: Session, columns: tuple[str, ...], rows: list[Row]) -> tuple[list[Row], bool]:
@@ -216,7 +226,7 @@ async def _mark_seen(session: Session, columns: tuple[str, ...], rows: list[Row]
     if not unseen:
         return rows, False
     async with db.transaction() as tx:
-        stored = await flags.store(tx, session.account_id, view.mailbox_id, unseen, "+", flags.SEEN)
+        stored = await flags.store(tx, view.account_id, view.mailbox_id, unseen, "+", flags.SEEN)
         view.note_own(stored.modseq)
     now = {row[0]: row for row in stored.changed}
     marked = []
@@ -297,7 +307,7 @@ async def _send_group(session: Session, group: Sequence[tuple[bytes, Wanted]]) -
     ]
     if pieces:
         async with db.read() as tx:
-            await fetch.stream(tx, session.account_id, pieces, lines.send)
+            await fetch.stream(tx, session.view.account_id, pieces, lines.send)
     send()
 
 
@@ -332,7 +342,7 @@ async def _send_large(session: Session, head: bytes, wanted: Wanted) -> None:
 
 async def _slice(session: Session, message_id: int, start: int, length: int) -> bytes:
     async with db.read() as tx:
-        octets = await fetch.raw(tx, session.account_id, message_id, start, length)
+        octets = await fetch.raw(tx, session.view.account_id, message_id, start, length)
     if len(octets) != length:
         raise MailError(Code.INTERNAL, "the message is shorter than it should be", f"email {message_id}")
     return octets

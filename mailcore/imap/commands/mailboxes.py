@@ -9,7 +9,8 @@ from mailcore.errors import Code, MailError
 from mailcore.imap.errors import no
 from mailcore.imap.registry import LOGGED_IN, Done, command
 from mailcore.imap.session import Session
-from mailcore.store import mailboxes
+from mailcore.store import acl, mailboxes
+from mailcore.store.acl import Right
 from mailcore.wire.imap import response
 from mailcore.wire.imap.commands import Command, CreateArgs, MailboxArgs, RenameArgs
 from mailcore.wire.imap.mailbox_name import MailboxNameError, check_new_name
@@ -25,24 +26,27 @@ async def create(session: Session, command: Command) -> Done:
     use = args.special_use[0] if args.special_use else None
     try:
         async with db.transaction() as tx:
-            mailbox = await mailboxes.create(tx, session.account_id, args.mailbox, use)
+            account_id, name = await acl.resolve_new(tx, session.account_id, args.mailbox)
+            if use is not None and account_id != session.account_id:
+                raise no("Special uses in a mailbox of somebody else are not yours to say", "USEATTR")
+            mailbox = await mailboxes.create(tx, account_id, name, use)
     except MailError as error:
         if use is not None and error.code is Code.BAD_VALUE:
             raise no(error.text, "USEATTR") from None
         raise
-    return Done("CREATE completed", response.code("MAILBOXID", response.object_id(f"F{mailbox.id}")))
+    mailbox_id = response.object_id(session.object_id("F", account_id, mailbox.id))
+    return Done("CREATE completed", response.code("MAILBOXID", mailbox_id))
 
 
 @command("DELETE", state=LOGGED_IN)
 async def delete(session: Session, command: Command) -> Done:
     """Remove a mailbox with its messages; other sessions that have it selected are told BYE."""
     args = cast(MailboxArgs, command.args)
+    view = session.selected
     async with db.transaction() as tx:
-        own = session.selected is not None and (
-            (await mailboxes.by_name(tx, session.account_id, args.mailbox)).id == session.selected.mailbox_id
-        )
-        await mailboxes.delete(tx, session.account_id, args.mailbox)
-    if own:
+        place = (await acl.resolve(tx, session.account_id, args.mailbox)).require(Right.DELETE_MAILBOX)
+        await mailboxes.delete(tx, place.account_id, place.mailbox.name)
+    if view is not None and (view.account_id, view.mailbox_id) == (place.account_id, place.mailbox.id):
         session.deselect()
         session.send(response.status_line(None, "OK", "The selected mailbox is deleted", "CLOSED"))
     return Done("DELETE completed")
@@ -54,7 +58,11 @@ async def rename(session: Session, command: Command) -> Done:
     args = cast(RenameArgs, command.args)
     _check(args.target)
     async with db.transaction() as tx:
-        await mailboxes.rename(tx, session.account_id, args.source, args.target)
+        place = (await acl.resolve(tx, session.account_id, args.source)).require(Right.DELETE_MAILBOX)
+        account_id, name = await acl.resolve_new(tx, session.account_id, args.target)
+        if account_id != place.account_id:
+            raise no("A mailbox stays with its owner: make one there and move the messages", "CANNOT")
+        await mailboxes.rename(tx, account_id, place.mailbox.name, name)
     return Done("RENAME completed")
 
 

@@ -14,13 +14,14 @@ from mailcore.errors import Code, MailError
 from mailcore.imap.errors import no
 from mailcore.imap.registry import LOGGED_IN, Done, command
 from mailcore.imap.session import Session
-from mailcore.store import mailboxes, metadata
-from mailcore.store.mailboxes import Mailbox
+from mailcore.store import acl, metadata
+from mailcore.store.acl import Place, Right
 from mailcore.wire.imap import response
 from mailcore.wire.imap.commands import Command
 from mailcore.wire.imap.metadata import GetMetadataArgs, SetMetadataArgs, metadata_line
 
 Values = dict[str, bytes | None]
+_ANY_USE = Right.READ | Right.SEEN | Right.WRITE | Right.INSERT | Right.POST
 
 
 @command("GETMETADATA", state=LOGGED_IN)
@@ -29,11 +30,11 @@ async def getmetadata(session: Session, command: Command) -> Done:
     args = cast(GetMetadataArgs, command.args)
     account_id = session.account_id
     async with db.read() as tx:
-        mailbox_id, name = metadata.SERVER, ""
+        owner_id, mailbox_id, name = account_id, metadata.SERVER, ""
         if args.mailbox:
-            mailbox = await mailboxes.by_name(tx, account_id, args.mailbox)
-            mailbox_id, name = mailbox.id, mailbox.name
-        found = (await metadata.get(tx, account_id, [mailbox_id], account_id)).get(mailbox_id, {})
+            place = _usable(await acl.resolve(tx, account_id, args.mailbox))
+            owner_id, mailbox_id, name = place.account_id, place.mailbox.id, place.name
+        found = (await metadata.get(tx, owner_id, [mailbox_id], account_id)).get(mailbox_id, {})
     if mailbox_id == metadata.SERVER:
         found |= _of_the_server(session)
     values = _chosen(found, args.entries, args.depth)
@@ -56,10 +57,13 @@ async def setmetadata(session: Session, command: Command) -> Done:
         raise no("What is shared by the whole server is not set by mail programs", "NOPERM")
     try:
         async with db.transaction() as tx:
-            mailbox_id = metadata.SERVER
+            owner_id, mailbox_id = account_id, metadata.SERVER
             if args.mailbox:
-                mailbox_id = (await mailboxes.by_name(tx, account_id, args.mailbox)).id
-            await metadata.put(tx, account_id, mailbox_id, account_id, args.values)
+                place = _usable(await acl.resolve(tx, account_id, args.mailbox))
+                if any(key.startswith("/shared/") for key in args.values):
+                    place.require(Right.WRITE)
+                owner_id, mailbox_id = place.account_id, place.mailbox.id
+            await metadata.put(tx, owner_id, mailbox_id, account_id, args.values)
     except MailError as error:
         if error.code is Code.TOO_BIG:
             raise no(error.text, response.code("METADATA", b"MAXSIZE", b"%d" % metadata.MAX_VALUE)) from None
@@ -69,16 +73,27 @@ async def setmetadata(session: Session, command: Command) -> Done:
     return Done("SETMETADATA completed")
 
 
-async def lines(tx: db.Tx, session: Session, found: Sequence[Mailbox], entries: Sequence[str]) -> Mapping[int, bytes]:
-    """What LIST says with RETURN (METADATA ...), by mailbox (RFC 9590)."""
-    if not entries:
-        return {}
-    values = await metadata.get(tx, session.account_id, [one.id for one in found], session.account_id, entries)
+async def lines(tx: db.Tx, session: Session, places: Sequence[Place], entries: Sequence[str]) -> Mapping[str, bytes]:
+    """What LIST says with RETURN (METADATA ...), by name of the mailbox (RFC 9590)."""
+    found: dict[str, bytes] = {}
+    by_account: dict[int, list[Place]] = {}
+    for place in places if entries else ():
+        if place.rights & _ANY_USE:
+            by_account.setdefault(place.account_id, []).append(place)
     nothing: Mapping[str, bytes] = {}
-    return {
-        one.id: metadata_line(one.name, _chosen(values.get(one.id, nothing), entries, 0), utf8=session.utf8)
-        for one in found
-    }
+    for account_id, its in by_account.items():
+        values = await metadata.get(tx, account_id, [one.mailbox.id for one in its], session.account_id, entries)
+        for one in its:
+            chosen = _chosen(values.get(one.mailbox.id, nothing), entries, 0)
+            found[one.name] = metadata_line(one.name, chosen, utf8=session.utf8)
+    return found
+
+
+def _usable(place: Place) -> Place:
+    """To see a mailbox is not enough (RFC 5464 §3.3)."""
+    if not place.rights & _ANY_USE:
+        raise MailError(Code.NO_PERMISSION, "you have no right to use this mailbox")
+    return place
 
 
 def _of_the_server(session: Session) -> dict[str, bytes]:

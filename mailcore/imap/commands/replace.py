@@ -12,6 +12,7 @@ from mailcore.imap.errors import bad, no
 from mailcore.imap.registry import SELECTED, Done, command
 from mailcore.imap.session import Session
 from mailcore.store import replace as store_replace
+from mailcore.store.acl import Right
 from mailcore.wire.imap import response
 from mailcore.wire.imap.commands import Command, ReplaceArgs
 from mailcore.wire.imap.numset import NumSet
@@ -24,12 +25,14 @@ async def replace(session: Session, command: Command) -> Done:
     view = session.view
     if view.read_only:
         raise no("The mailbox is open for reading only", "READ-ONLY")
+    if Right.DELETE | Right.EXPUNGE not in view.rights:
+        raise no("You have no right to take messages out of this mailbox", "NOPERM")
     uid = _target(session, args.number, uid=command.uid)
-    mailbox_id = await append.target(session, command.tag, args.mailbox)
-    async with append.incoming(session, mailbox_id, (args.message,)) as (item,):
+    into = await append.target(session, command.tag, args.mailbox)
+    async with append.incoming(session, into, (args.message,)) as (item,):
         try:
             async with db.transaction() as tx:
-                done = await store_replace.replace(tx, item, session.account_id, view.mailbox_id, uid)
+                done = await store_replace.replace(tx, item, view.account_id, view.mailbox_id, uid)
         except MailError as error:
             if error.code is Code.NOT_FOUND:
                 raise no(f"The mailbox {args.mailbox} is gone", "TRYCREATE") from None
@@ -40,7 +43,7 @@ async def replace(session: Session, command: Command) -> Done:
     code = response.appenduid_code(stored.uidvalidity, NumSet.of((stored.uid,)))
     session.send(response.status_line(None, "OK", "The replacement is stored", code))
     view.expunged([uid])
-    view.dirty = view.dirty or stored.mailbox_id == view.mailbox_id
+    view.dirty = view.dirty or (into.account_id, stored.mailbox_id) == (view.account_id, view.mailbox_id)
     # Now, even if the client sent more commands already: it asked for the numbers to shift.
     await session.refresh(expunge=True)
     highest = response.code("HIGHESTMODSEQ", b"%d" % done.modseq) if session.enabled & Enabled.QRESYNC else None

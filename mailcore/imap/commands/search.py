@@ -44,8 +44,8 @@ async def run(session: Session, command: Command) -> None:
     if search_key.uses_modseq(args.key):
         session.enabled |= Enabled.CONDSTORE
         async with db.read() as tx:
-            modseqs = dict(await search.uids(tx, session.account_id, view.mailbox_id, criterion, by))
-        found: Sequence[int] = list(modseqs)
+            modseqs = dict(await search.uids(tx, view.account_id, view.mailbox_id, criterion, by))
+        uids: Sequence[int] = list(modseqs)
     else:
         found = await finding.numbers(session, criterion, by)
     uids = found if found is view.uids else [uid for uid in found if uid < view.uidnext]

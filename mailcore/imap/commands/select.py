@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from typing import cast
 
 from mailcore import db
@@ -13,7 +14,8 @@ from mailcore.imap.errors import bad
 from mailcore.imap.registry import LOGGED_IN, SELECTED, Done, command
 from mailcore.imap.selected import Known, Selected
 from mailcore.imap.session import Session
-from mailcore.store import changes, expunge, fetch, mailboxes
+from mailcore.store import acl, changes, expunge, fetch
+from mailcore.store.acl import Right
 from mailcore.store.flags import SYSTEM_FLAGS
 from mailcore.store.mailboxes import Mailbox
 from mailcore.wire.imap import response
@@ -50,9 +52,9 @@ async def close(session: Session, command: Command) -> Done:
     """Remove the messages marked as deleted, without telling, and leave the mailbox (RFC 9051 §6.4.1)."""
     view = session.view
     code = None
-    if not view.read_only:
+    if not view.read_only and view.rights & Right.EXPUNGE:
         async with db.transaction() as tx:
-            done = await expunge.expunge(tx, session.account_id, view.mailbox_id)
+            done = await expunge.expunge(tx, view.account_id, view.mailbox_id)
             view.note_own(done.modseq)
         if done.modseq and session.enabled & Enabled.QRESYNC:
             # What others changed before must be known before this modseq is (RFC 7162 §3.2.8).
@@ -73,8 +75,9 @@ async def _open(session: Session, command: Command, *, read_only: bool) -> Done:
         session.send(response.status_line(None, "OK", "The previous mailbox is closed", "CLOSED"))
     if args.condstore:
         session.enabled |= Enabled.CONDSTORE
-    session.listen()
     try:
+        # Before anything is read of the mailbox, so that nothing is missed.
+        session.listen(await _account_of(session, args.mailbox))
         resync = await _load(session, args, read_only)
     except BaseException:
         session.deselect()
@@ -82,40 +85,52 @@ async def _open(session: Session, command: Command, *, read_only: bool) -> Done:
     if resync is not None:
         _resynchronise(session, cast(QresyncParams, args.qresync), resync)
     name = "EXAMINE" if read_only else "SELECT"
-    return Done(f"{name} completed", response.code("READ-ONLY" if read_only else "READ-WRITE"))
+    return Done(f"{name} completed", response.code("READ-ONLY" if session.view.read_only else "READ-WRITE"))
+
+
+async def _account_of(session: Session, name: str) -> int:
+    if not acl.is_elsewhere(name):
+        return session.account_id
+    async with db.read() as tx:
+        return (await acl.resolve(tx, session.account_id, name)).account_id
 
 
 async def _load(session: Session, args: SelectArgs, read_only: bool) -> changes.MailboxChanges | None:
     """Read the mailbox, enter it and describe it; returns what a QRESYNC client missed."""
-    account_id, server, resync = session.account_id, session.server, None
+    server, resync = session.server, None
     # A resynchronisation compares two states, so it wants one snapshot. For the rest, what changes between two of the
     # statements has been heard of, and is reported at once.
     async with db.snapshot() if args.qresync is not None else db.read() as tx:
-        mailbox = await mailboxes.by_name(tx, account_id, args.mailbox)
-        known = await _known(tx, session, mailbox)
-        first_recent = await _first_recent(tx, session, mailbox)
+        place = (await acl.resolve(tx, session.account_id, args.mailbox)).require(Right.READ)
+        account_id, mailbox = place.account_id, place.mailbox
+        known = await _known(tx, session, account_id, mailbox)
+        first_recent = await _first_recent(tx, session, account_id, mailbox)
         if args.qresync is not None and args.qresync.uidvalidity == mailbox.uidvalidity:
             resync = await changes.mailbox(tx, account_id, mailbox.id, args.qresync.modseq)
     uids = server.uid_lists.share(account_id, mailbox.id, known)
     view = Selected(
         mailbox.id,
-        mailbox.name,
+        place.name,
         mailbox.uidvalidity,
         uids,
         mailbox.uidnext,
         mailbox.highest_modseq,
-        read_only=read_only,
+        read_only=read_only or not place.rights & acl.CHANGING,
+        account_id=account_id,
+        rights=place.rights,
+        shared=account_id != session.account_id,
     )
     if not session.rev2:
-        view.add_recent(*server.recent.claim(account_id, mailbox.id, first_recent, mailbox.uidnext, keep=read_only))
+        view.add_recent(
+            *server.recent.claim(account_id, mailbox.id, first_recent, mailbox.uidnext, keep=view.read_only)
+        )
     session.select(view)
     _describe(session, mailbox, known)
     return resync
 
 
-async def _known(tx: Tx, session: Session, mailbox: Mailbox) -> Known:
+async def _known(tx: Tx, session: Session, account_id: int, mailbox: Mailbox) -> Known:
     """The mailbox at its highest modseq: as the process knows it, brought up to date, or read."""
-    account_id = session.account_id
     known = session.server.uid_lists.get(account_id, mailbox.id)
     behind = mailbox.highest_modseq - known.modseq if known is not None else -1
     if known is not None and behind == 0:
@@ -141,13 +156,13 @@ def _below(uids: array[int], uidnext: int) -> array[int]:
     return uids
 
 
-async def _first_recent(tx: Tx, session: Session, mailbox: Mailbox) -> int:
+async def _first_recent(tx: Tx, session: Session, account_id: int, mailbox: Mailbox) -> int:
     """Where \\Recent begins in a mailbox that this process has not seen selected: at the mail that came in its time."""
-    known = session.server.recent.known(session.account_id, mailbox.id)
+    known = session.server.recent.known(account_id, mailbox.id)
     if known is not None or session.rev2:
         return known or mailbox.uidnext
     lo = max(1, mailbox.uidnext - _RECENT_WINDOW)
-    rows = await fetch.rows(tx, session.account_id, mailbox.id, lo, mailbox.uidnext - 1, ("uid", "saved_at"))
+    rows = await fetch.rows(tx, account_id, mailbox.id, lo, mailbox.uidnext - 1, ("uid", "saved_at"))
     return next((uid for uid, saved in rows if saved is not None and saved >= session.server.started), mailbox.uidnext)
 
 
@@ -165,18 +180,26 @@ def _describe(session: Session, mailbox: Mailbox, known: Known) -> None:
             lines.append(
                 response.status_line(None, "OK", "First unseen message", response.code("UNSEEN", b"%d" % unseen))
             )
-    permanent = b"()" if view.read_only else response.flag_list([*flags, "\\*"])
+    permanent = b"()" if view.read_only else response.flag_list(_permanent(view, flags))
     for name, value, words in (
         ("PERMANENTFLAGS", permanent, "No flag can be changed" if view.read_only else "Flags that are kept"),
         ("UIDVALIDITY", b"%d" % mailbox.uidvalidity, "UIDs are valid"),
         ("UIDNEXT", b"%d" % mailbox.uidnext, "Next UID"),
         ("HIGHESTMODSEQ", b"%d" % mailbox.highest_modseq, "Highest"),
-        ("MAILBOXID", response.object_id(f"F{mailbox.id}"), "Mailbox id"),
+        ("MAILBOXID", response.object_id(session.object_id("F", view.account_id, mailbox.id)), "Mailbox id"),
     ):
         lines.append(response.status_line(None, "OK", words, response.code(name, value)))
     if rev2:
-        lines.append(response.list_line(mailbox.name, [], utf8=session.utf8))
+        lines.append(response.list_line(view.name, [], utf8=session.utf8))
     session.send(b"".join(lines))
+
+
+def _permanent(view: Selected, flags: Sequence[str]) -> list[str]:
+    """The flags that the client may change for good (RFC 4314 §5.2)."""
+    allowed = acl.flags(view.rights)
+    words = bool(view.rights & Right.WRITE)
+    kept = [flag for flag in flags if (SYSTEM_FLAGS[flag] & allowed if flag in SYSTEM_FLAGS else words)]
+    return [*kept, "\\*"] if words else kept
 
 
 def _resynchronise(session: Session, params: QresyncParams, found: changes.MailboxChanges) -> None:

@@ -9,10 +9,13 @@ from mailcore import db
 from mailcore.imap.capabilities import Enabled
 from mailcore.imap.registry import LOGGED_IN, Done, command
 from mailcore.imap.session import Session
-from mailcore.store import mailboxes, quota
+from mailcore.store import acl, quota
+from mailcore.store.acl import Place, Right
 from mailcore.store.mailboxes import Mailbox
 from mailcore.wire.imap import response
 from mailcore.wire.imap.commands import Command, StatusArgs
+
+Reclaimable = Mapping[tuple[int, int], int]
 
 _ITEMS: Mapping[str, Callable[[Mailbox], int | str]] = {
     "MESSAGES": lambda mailbox: mailbox.messages,
@@ -22,7 +25,6 @@ _ITEMS: Mapping[str, Callable[[Mailbox], int | str]] = {
     "DELETED": lambda mailbox: mailbox.deleted,
     "SIZE": lambda mailbox: mailbox.bytes,
     "HIGHESTMODSEQ": lambda mailbox: mailbox.highest_modseq,
-    "MAILBOXID": lambda mailbox: f"F{mailbox.id}",
 }
 
 
@@ -32,9 +34,9 @@ async def status(session: Session, command: Command) -> Done:
     args = cast(StatusArgs, command.args)
     note_items(session, args.items)
     async with db.read() as tx:
-        mailbox = await mailboxes.by_name(tx, session.account_id, args.mailbox)
-        freeable = await reclaimable(tx, session.account_id, [mailbox], args.items)
-    session.send(line(session, mailbox, args.items, freeable))
+        place = (await acl.resolve(tx, session.account_id, args.mailbox)).require(Right.READ)
+        freeable = await reclaimable(tx, [place], args.items)
+    session.send(line(session, place, args.items, freeable))
     return Done("STATUS completed")
 
 
@@ -44,25 +46,36 @@ def note_items(session: Session, items: Sequence[str]) -> None:
         session.enabled |= Enabled.CONDSTORE
 
 
-async def reclaimable(tx: db.Tx, account_id: int, found: Iterable[Mailbox], items: Sequence[str]) -> dict[int, int]:
-    """What DELETED-STORAGE says (RFC 9208 §4.1.4), by mailbox, if it is asked for."""
+async def reclaimable(tx: db.Tx, places: Iterable[Place], items: Sequence[str]) -> Reclaimable:
+    """What DELETED-STORAGE says (RFC 9208 §4.1.4), by account and mailbox, if it is asked for."""
     if "DELETED-STORAGE" not in items:
         return {}
-    return await quota.reclaimable(tx, account_id, [mailbox.id for mailbox in found if mailbox.deleted])
+    wanted: dict[int, list[int]] = {}
+    for place in places:
+        if place.mailbox.deleted:
+            wanted.setdefault(place.account_id, []).append(place.mailbox.id)
+    found: dict[tuple[int, int], int] = {}
+    for account_id, ids in wanted.items():
+        sizes = await quota.reclaimable(tx, account_id, ids)
+        found |= {(account_id, mailbox_id): size for mailbox_id, size in sizes.items()}
+    return found
 
 
-def line(session: Session, mailbox: Mailbox, items: Sequence[str], freeable: Mapping[int, int]) -> bytes:
+def line(session: Session, place: Place, items: Sequence[str], freeable: Reclaimable) -> bytes:
     """* STATUS name (...)."""
+    account_id, mailbox = place.account_id, place.mailbox
     values: dict[str, int | str | None] = {}
     for item in items:
         if item == "APPENDLIMIT":
             values[item] = session.server.message_size
         elif item == "DELETED-STORAGE":
-            values[item] = freeable.get(mailbox.id, 0)
+            values[item] = freeable.get((account_id, mailbox.id), 0)
+        elif item == "MAILBOXID":
+            values[item] = session.object_id("F", account_id, mailbox.id)
         elif item == "RECENT":
-            known = session.server.recent.known(session.account_id, mailbox.id)
+            known = session.server.recent.known(account_id, mailbox.id)
             # Exact only where messages since the last SELECT still lie at the end, which is what \\Recent is about.
             values[item] = 0 if known is None else min(mailbox.messages, max(0, mailbox.uidnext - known))
         else:
             values[item] = _ITEMS[item](mailbox)
-    return response.status_data_line(mailbox.name, values, utf8=session.utf8)
+    return response.status_data_line(place.name, values, utf8=session.utf8)

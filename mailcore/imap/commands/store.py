@@ -10,8 +10,10 @@ from mailcore.imap.capabilities import Enabled
 from mailcore.imap.commands.append import split_flags
 from mailcore.imap.errors import no
 from mailcore.imap.registry import SELECTED, Done, command
+from mailcore.imap.selected import Selected
 from mailcore.imap.session import Session
-from mailcore.store import flags
+from mailcore.store import acl, flags
+from mailcore.store.acl import Right
 from mailcore.store.flags import Op
 from mailcore.wire.imap import response
 from mailcore.wire.imap.commands import Command, StoreArgs
@@ -27,7 +29,7 @@ async def store(session: Session, command: Command) -> Done:
     view = session.view
     if view.read_only:
         raise no("The mailbox is open for reading only", "READ-ONLY")
-    bits, keywords = split_flags(args.flags)
+    bits, keywords = _permitted(view, args)
     if args.unchangedsince is not None:
         session.enabled |= Enabled.CONDSTORE
     uids = view.pick(view.slices(args.numbers, uid=command.uid))
@@ -35,7 +37,8 @@ async def store(session: Session, command: Command) -> Done:
         return Done("STORE completed")
     async with db.transaction() as tx:
         stored = await flags.store(
-            *(tx, session.account_id, view.mailbox_id, uids, _OPS[args.action], bits, keywords, args.unchangedsince),
+            *(tx, view.account_id, view.mailbox_id, uids, _OPS[args.action], bits, keywords, args.unchangedsince),
+            within=acl.flags(view.rights),
             rows=not args.silent or bool(session.enabled & Enabled.CONDSTORE),
         )
         view.note_own(stored.modseq)
@@ -47,6 +50,19 @@ async def store(session: Session, command: Command) -> Done:
     if missing and not command.uid:
         raise no(f"{missing} of the messages have been expunged meanwhile", "EXPUNGEISSUED")
     return Done("STORE completed")
+
+
+def _permitted(view: Selected, args: StoreArgs) -> tuple[int, tuple[str, ...]]:
+    """The flags that the client may change; refused only when it may change none of them (RFC 4314 §4)."""
+    bits, keywords = split_flags(args.flags)
+    allowed = acl.flags(view.rights)
+    if view.rights & Right.WRITE:
+        permitted = bits & allowed, keywords
+    else:
+        permitted = bits & allowed, ()
+    if not any(permitted) and (any((bits, keywords)) or not allowed):
+        raise no("You have no right to change these flags", "NOPERM")
+    return permitted
 
 
 def _answer(session: Session, command: Command, args: StoreArgs, stored: flags.Stored) -> None:

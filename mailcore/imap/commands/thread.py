@@ -39,7 +39,7 @@ async def _threads(session: Session, algorithm: str, criterion: Criterion) -> Th
     """The threads of what is found; those of a whole mailbox from memory, as long as it is the same."""
     view, memory, loop = session.view, session.server.orders, asyncio.get_running_loop()
     everything = criteria.is_everything(criterion, view)
-    key = (session.account_id, view.mailbox_id, algorithm)
+    key = (view.account_id, view.mailbox_id, algorithm)
     if everything and view.uids:
         known = memory.get(key, view.uids[-1], loop.time())
         # Without what has left a thread may fall apart.
@@ -47,7 +47,7 @@ async def _threads(session: Session, algorithm: str, criterion: Criterion) -> Th
             return Threads(known.form, known.uids)
     by = "arrival" if algorithm == "REFS" else "sent"
     async with db.read() as tx:
-        rows = await search.ancestries(tx, session.account_id, view.mailbox_id, criterion, by)
+        rows = await search.ancestries(tx, view.account_id, view.mailbox_id, criterion, by)
     rows = [row for row in rows if view.seq(row[0])]
     work = ALGORITHMS[algorithm]
     threads = work(rows) if len(rows) <= _IN_PASSING else await loop.run_in_executor(None, work, rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from mailcore.wire.imap.acl import RightsArgs, SetAclArgs
 from mailcore.wire.imap.fetch_item import FetchItem
 from mailcore.wire.imap.frames import Literal, StreamedLiteral
 from mailcore.wire.imap.metadata import GetMetadataArgs, SetMetadataArgs
@@ -242,6 +243,8 @@ Args = (
     | CopyArgs
     | NumbersArgs
     | GetMetadataArgs
+    | RightsArgs
+    | SetAclArgs
     | SetMetadataArgs
     | QuotaArgs
     | SetQuotaArgs

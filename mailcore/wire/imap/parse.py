@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mailcore.wire.imap import metadata, quota
+from mailcore.wire.imap import acl, metadata, quota
 from mailcore.wire.imap.commands import (
     AppendArgs,
     Args,
@@ -318,6 +318,11 @@ COMMANDS: Mapping[str, Grammar] = {
     "APPEND": Grammar(parse_append, 'mailbox [(flag ...)] ["date-time"] {size}'),
     **{
         name: Grammar(parse_replace, 'message mailbox [(flag ...)] ["date-time"] {size}')
+    "GETACL": Grammar(_arguments(MailboxArgs, _MAILBOX), "mailbox"),
+    "MYRIGHTS": Grammar(_arguments(MailboxArgs, _MAILBOX), "mailbox"),
+    "SETACL": Grammar(acl.parse_setacl, "mailbox identifier [+|-]rights"),
+    "DELETEACL": Grammar(acl.parse_rights, "mailbox identifier"),
+    "LISTRIGHTS": Grammar(acl.parse_rights, "mailbox identifier"),
         for name in ("REPLACE", "UID REPLACE")
     },
     "SEARCH": Grammar(parse_search, _SEARCH_USAGE),

@@ -1,0 +1,225 @@
+"""Every command that meets a mailbox asks for the right that RFC 4314 §4 names; for an outsider nothing is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from accounts.models import Account
+from mailcore import provision
+from tests.imap.conftest import Person
+from tests.imap.running import HOST, Running
+from tests.transcripts.runner import Client, World
+
+EVERY = "lrswipkxtea"
+MESSAGE = "Subject: m\r\n\r\nm\r\n"
+LITERAL = f"{{{len(MESSAGE)}+}}\r\n{MESSAGE}"
+
+# What is said, and the rights that it needs beside l. {box} is Alice's, with a message and, below it, Child.
+OUTSIDE = [
+    ("SELECT {box}", "r"),
+    ("EXAMINE {box}", "r"),
+    ("STATUS {box} (MESSAGES)", "r"),
+    ("APPEND {box} " + LITERAL, "i"),
+    ("CREATE {box}/New", "k"),
+    ("DELETE {box}/Child", "x"),
+    ("RENAME {box}/Child {box}/Kid", "kx"),
+    ("MYRIGHTS {box}", ""),
+    ("GETACL {box}", "a"),
+    ("SETACL {box} {bob} +r", "a"),
+    ("DELETEACL {box} {carol}", "a"),
+    ("LISTRIGHTS {box} {carol}", "a"),
+    ('SETMETADATA {box} (/shared/x "y")', "w"),
+]
+# The same in Bob's own INBOX …
+AT_HOME = [("COPY 1 {box}", "i"), ("MOVE 1 {box}", "i"), ("REPLACE 1 {box} " + LITERAL, "i")]
+# … and in Alice's mailbox.
+INSIDE = [
+    ("FETCH 1 (FLAGS BODY[])", ""),
+    ("UID SEARCH SUBJECT m", ""),
+    ("COPY 1 INBOX", ""),
+    ("MOVE 1 INBOX", "te"),
+    ("UID REPLACE 1 INBOX " + LITERAL, "te"),
+    ("STORE 1 +FLAGS (\\Seen)", "s"),
+    ("STORE 1 -FLAGS (\\Deleted)", "t"),
+    ("STORE 1 +FLAGS (\\Flagged)", "w"),
+    ("STORE 1 +FLAGS (word)", "w"),
+    ("EXPUNGE", "e"),
+    ("UID EXPUNGE 1", "e"),
+]
+
+
+class Talk:
+    """A client that is logged in."""
+
+    def __init__(self, running: Running, person: Person) -> None:
+        world = World(HOST, running.port, running.tls_port, _never, _never, _never)  # type: ignore[arg-type]
+        self._client = Client(world, False)
+        self._client.receive()
+        assert self.say(f'LOGIN {person.address} "{person.password}"')[0].startswith("OK ")
+
+    def say(self, line: str) -> tuple[str, list[str]]:
+        """The tagged answer without its tag, and the lines before it."""
+        self._client.send(f"t {line}\r\n".encode())
+        before = []
+        while (answer := self._client.receive()) is not None:
+            if answer.startswith(b"t "):
+                return answer[2:].decode(), before
+            before.append(answer.decode())
+        raise AssertionError(f"{line}: the server hung up after {before}")
+
+    def ok(self, line: str) -> list[str]:
+        answer, before = self.say(line)
+        assert answer.startswith("OK"), (line, answer)
+        return before
+
+    def close(self) -> None:
+        self._client.socket.close()
+
+
+def _never(*_: object) -> None:
+    raise AssertionError
+
+
+class Village:
+    """Alice shares with Bob; Carol is another colleague, Charlie of another domain."""
+
+    def __init__(self, running: Running, people: Callable[[str], Person]) -> None:
+        self.people = {name: people(name) for name in ("alice", "bob", "carol", "charlie@elsewhere")}
+        self.alice, self.bob, self.carol, self.charlie = (Talk(running, one) for one in self.people.values())
+        running.deliver(self.people["bob"].account_id, MESSAGE.encode())
+        self._boxes = 100
+
+    def box(self, rights: str) -> str:
+        """A mailbox of Alice in which Bob has these rights; the name for him, without quotes."""
+        self._boxes += 1
+        name = f"Box{self._boxes}"
+        self.alice.ok(f"CREATE {name}")
+        self.alice.ok(f"APPEND {name} (\\Deleted) {LITERAL}")
+        if rights:
+            self.alice.ok(f"SETACL {name} {self.people['bob'].address} {rights}")
+        self.alice.ok(f"CREATE {name}/Child")
+        return f"Other Users/{self.people['alice'].address}/{name}"
+
+    def line(self, text: str, box: str) -> str:
+        """What is said about a mailbox."""
+        bob, carol = self.people["bob"].address, self.people["carol"].address
+        text = text.replace("{bob}", bob).replace("{carol}", carol)
+        for suffix in ("/New", "/Child", "/Kid", ""):
+            text = text.replace(f"{{box}}{suffix}", f'"{box}{suffix}"')
+        return text
+
+    def answer(self, text: str, rights: str, *, inside: bool = False, home: bool = False) -> str:
+        """What Bob is told when he says it with these rights."""
+        box = self.box(rights)
+        if inside:
+            self.bob.ok(f'SELECT "{box}"')
+        elif home:
+            self.bob.ok(f"APPEND INBOX {LITERAL}")
+            self.bob.ok("SELECT INBOX")
+        answer, _ = self.bob.say(self.line(text, box))
+        if inside or home:
+            self.bob.ok("UNSELECT")
+        return answer
+
+
+@pytest.fixture
+def village(imap: Running, people: Callable[[str], Person]) -> Iterator[Village]:
+    made = Village(imap, people)
+    yield made
+    for talk in (made.alice, made.bob, made.carol, made.charlie):
+        talk.close()
+
+
+def _wrong(village: Village, cases: list[tuple[str, str]], *, inside: bool = False, home: bool = False) -> list[str]:
+    wrong = []
+    for text, needed in cases:
+        enough = "lr" + needed if inside else "l" + needed
+        answer = village.answer(text, enough, inside=inside, home=home)
+        if not answer.startswith("OK"):
+            wrong.append(f"{text} with {enough}: {answer}")
+        for letter in needed:
+            rights = EVERY.replace(letter, "")
+            answer = village.answer(text, rights, inside=inside, home=home)
+            if not answer.startswith("NO [NOPERM]"):
+                wrong.append(f"{text} with {rights}: {answer}")
+    return wrong
+
+
+def test_a_command_needs_its_rights_and_no_others(village: Village) -> None:
+    assert _wrong(village, OUTSIDE) == []
+
+
+def test_a_selected_mailbox_of_somebody_else_lets_do_what_its_rights_say(village: Village) -> None:
+    assert _wrong(village, INSIDE, inside=True) == []
+
+
+def test_bringing_messages_needs_the_right_to_insert(village: Village) -> None:
+    assert _wrong(village, AT_HOME, home=True) == []
+
+
+def test_without_lookup_and_for_outsiders_a_mailbox_is_not_there(village: Village) -> None:
+    for text, _ in OUTSIDE:
+        hidden, open_ = village.box(EVERY.replace("l", "")), village.box(EVERY)
+        missing = hidden.rpartition("/")[0] + "/Missing"
+        for talk, box in ((village.bob, hidden), (village.carol, open_), (village.charlie, open_)):
+            answer, before = talk.say(village.line(text, box))
+            assert (answer, before) == talk.say(village.line(text, missing)), text
+            assert answer.startswith("NO ["), (text, answer)
+            listed = talk.ok(f'LIST "" "{box}*"')
+            assert listed == [], (text, listed)
+    mine = village.people["bob"].address
+    assert village.bob.say(f'SELECT "Other Users/{mine}/INBOX"')[0].startswith("NO [NONEXISTENT]")
+
+
+def test_what_one_may_not_change_stays_as_it_is_when_reading_and_closing(village: Village) -> None:
+    box = village.box("lri")
+    village.bob.ok(f'SELECT "{box}"')
+    assert not any("\\Seen" in line for line in village.bob.ok("FETCH 1 (FLAGS BODY[])"))
+    village.bob.ok("CLOSE")
+    assert village.alice.ok(f"STATUS {box.rpartition('/')[2]} (MESSAGES UNSEEN DELETED)") == [
+        f"* STATUS {box.rpartition('/')[2]} (MESSAGES 1 UNSEEN 1 DELETED 1)"
+    ]
+
+
+def test_messages_go_to_and_fro_with_flags_dates_and_both_quotas_right(village: Village) -> None:
+    box = village.box(EVERY)
+    theirs = box.rpartition("/")[2]
+    village.alice.ok(f'APPEND {theirs} (\\Seen \\Flagged word) "17-Jul-1996 02:44:25 +0000" {LITERAL}')
+    village.bob.ok(f'SELECT "{box}"')
+    village.bob.ok("MOVE 2 INBOX")
+    village.bob.ok("SELECT INBOX")
+    (line,) = village.bob.ok("UID FETCH * (FLAGS INTERNALDATE BODY[])")
+    assert 'FLAGS (\\Seen \\Flagged word) INTERNALDATE "17-Jul-1996 02:44:25 +0000"' in line.replace(" \\Recent", "")
+    assert MESSAGE in line
+    village.bob.ok(f'MOVE 1:* "{box}"')
+    village.alice.ok(f"SELECT {theirs}")
+    flags = [line.partition("FLAGS ")[2] for line in village.alice.ok("FETCH 1:* FLAGS")]
+    assert [one.replace(" \\Recent", "").replace("\\Recent", "") for one in flags] == [
+        "(\\Deleted))",
+        "())",
+        "(\\Seen \\Flagged word))",
+    ]
+    for name in ("alice", "bob"):
+        provision.set_quota(Account.objects.get(pk=village.people[name].account_id), 2048)
+    assert village.alice.ok('GETQUOTA ""') == ['* QUOTA "" (STORAGE 1 2)']
+    assert village.bob.ok('GETQUOTA ""') == ['* QUOTA "" (STORAGE 0 2)']
+    provision.set_quota(Account.objects.get(pk=village.people["bob"].account_id), 1)
+    village.bob.ok(f'SELECT "{box}"')
+    assert village.bob.say("COPY 1:* INBOX")[0].startswith("NO [OVERQUOTA]")
+    assert village.bob.say("MOVE 1:* INBOX")[0].startswith("NO [OVERQUOTA]")
+    assert village.bob.ok("STATUS INBOX (MESSAGES)") == ["* STATUS INBOX (MESSAGES 0)"]
+    assert len(village.bob.ok("FETCH 1:* UID")) == 3
+
+
+def test_who_leaves_has_no_rights_left_and_takes_his_mailboxes_along(village: Village) -> None:
+    box = village.box(EVERY)
+    theirs = box.rpartition("/")[2]
+    village.alice.ok(f"SETACL {theirs} {village.people['carol'].address} lr")
+    provision.remove_account(Account.objects.get(pk=village.people["carol"].account_id))
+    alice, bob = village.people["alice"].address, village.people["bob"].address
+    assert village.alice.ok(f"GETACL {theirs}") == [f"* ACL {theirs} {alice} {EVERY}cd {bob} {EVERY}cd"]
+    provision.remove_account(Account.objects.get(pk=village.people["alice"].account_id))
+    assert village.bob.say(f'SELECT "{box}"')[0].startswith("NO [NONEXISTENT]")
+    assert village.bob.ok('LIST "" "Other*"') == []
