@@ -24,7 +24,7 @@ async def numbers(session: Session, criterion: Criterion, by: Sort = ()) -> Sequ
     if criteria.is_everything(criterion, view):
         return view.uids
     async with db.read() as tx:
-        return await search.numbers(tx, session.account_id, view.mailbox_id, criterion)
+        return await search.numbers(tx, view.account_id, view.mailbox_id, criterion)
 
 
 async def _in_order(session: Session, criterion: Criterion, by: Sort) -> Sequence[int]:

@@ -45,7 +45,7 @@ async def run(session: Session, command: Command) -> None:
         session.enabled |= Enabled.CONDSTORE
         async with db.read() as tx:
             modseqs = dict(await search.uids(tx, view.account_id, view.mailbox_id, criterion, by))
-        uids: Sequence[int] = list(modseqs)
+        found: Sequence[int] = list(modseqs)
     else:
         found = await finding.numbers(session, criterion, by)
     uids = found if found is view.uids else [uid for uid in found if uid < view.uidnext]
