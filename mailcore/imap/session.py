@@ -149,10 +149,10 @@ class Session:
                 check_uid_only(spec, command)
             if name in SLOW:
                 self.server.progress.begin(self)
-            done = await spec.run(self, command)
             if spec.state is State.SELECTED and self.view.shared:
                 async with db.read() as tx:
                     await self._renew_rights(tx)
+            done = await spec.run(self, command)
             if done is not None:
                 await self._refresh_after(spec)
                 self.errors = 0
@@ -385,6 +385,13 @@ class Session:
         if view.contexts:
             await contexts.update(self, changed)
 
+    async def _renew_rights(self, tx: db.Tx) -> None:
+        """Look again what the client may do in somebody else's mailbox. Raises Gone when it may not even read."""
+        view = self.view
+        view.rights = await acl.rights(tx, self.account_id, view.account_id, view.mailbox_id)
+        if Right.LOOKUP | Right.READ not in view.rights:
+            raise Gone("The selected mailbox is not shared with you any more")
+
     def tell(self, *, expunge: bool) -> None:
         """Tell the client what the view has gathered."""
         view = self.view
@@ -397,13 +404,6 @@ class Session:
             else:
                 self.send(b"".join(map(response.expunge_line, report.expunged)))
         if report.exists is not None:
-    async def _renew_rights(self, tx: db.Tx) -> None:
-        """Look again what the client may do in somebody else's mailbox. Raises Gone when it may not even read."""
-        view = self.view
-        view.rights = await acl.rights(tx, self.account_id, view.account_id, view.mailbox_id)
-        if Right.LOOKUP | Right.READ not in view.rights:
-            raise Gone("The selected mailbox is not shared with you any more")
-
             self.send(response.exists_line(report.exists))
             self._claim_recent()
         if report.flags:

@@ -242,9 +242,9 @@ Args = (
     | BatchesArgs
     | CopyArgs
     | NumbersArgs
-    | GetMetadataArgs
     | RightsArgs
     | SetAclArgs
+    | GetMetadataArgs
     | SetMetadataArgs
     | QuotaArgs
     | SetQuotaArgs

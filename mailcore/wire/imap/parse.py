@@ -310,6 +310,11 @@ COMMANDS: Mapping[str, Grammar] = {
     "LIST": Grammar(parse_list, "[(selection ...)] reference pattern | (pattern ...) [RETURN (option ...)]"),
     "LSUB": Grammar(parse_lsub, "reference pattern"),
     "STATUS": Grammar(_status, "mailbox (item ...)"),
+    "GETACL": Grammar(_arguments(MailboxArgs, _MAILBOX), "mailbox"),
+    "MYRIGHTS": Grammar(_arguments(MailboxArgs, _MAILBOX), "mailbox"),
+    "SETACL": Grammar(acl.parse_setacl, "mailbox identifier [+|-]rights"),
+    "DELETEACL": Grammar(acl.parse_rights, "mailbox identifier"),
+    "LISTRIGHTS": Grammar(acl.parse_rights, "mailbox identifier"),
     "GETMETADATA": Grammar(metadata.parse_get, "[(MAXSIZE octets DEPTH 0|1|infinity)] mailbox (entry ...)"),
     "SETMETADATA": Grammar(metadata.parse_set, "mailbox (entry value ...)"),
     "GETQUOTA": Grammar(quota.parse_root, "quota-root"),
@@ -318,11 +323,6 @@ COMMANDS: Mapping[str, Grammar] = {
     "APPEND": Grammar(parse_append, 'mailbox [(flag ...)] ["date-time"] {size}'),
     **{
         name: Grammar(parse_replace, 'message mailbox [(flag ...)] ["date-time"] {size}')
-    "GETACL": Grammar(_arguments(MailboxArgs, _MAILBOX), "mailbox"),
-    "MYRIGHTS": Grammar(_arguments(MailboxArgs, _MAILBOX), "mailbox"),
-    "SETACL": Grammar(acl.parse_setacl, "mailbox identifier [+|-]rights"),
-    "DELETEACL": Grammar(acl.parse_rights, "mailbox identifier"),
-    "LISTRIGHTS": Grammar(acl.parse_rights, "mailbox identifier"),
         for name in ("REPLACE", "UID REPLACE")
     },
     "SEARCH": Grammar(parse_search, _SEARCH_USAGE),
