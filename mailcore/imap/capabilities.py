@@ -65,6 +65,8 @@ _LOGGED_IN = (
     "PARTIAL",
     "CONTEXT=SEARCH",
     "CONTEXT=SORT",
+    "MULTISEARCH",
+    "SEARCH=FUZZY",
     "BINARY",
     "STATUS=SIZE",
     "CONDSTORE",

@@ -19,23 +19,28 @@ _SIZE_OPS = {"larger": ">", "smaller": "<"}
 _DATE_OPS = {"before": "<", "on": "=", "since": ">="}
 
 
-def criterion(key: SearchKey, view: Selected, saved: NumSet | None) -> search.Criterion:
-    """The key in terms of the selected mailbox; `saved` is what `$` stands for. Raises Refused(BAD)."""
+def criterion(key: SearchKey, view: Selected, saved: NumSet | None, *, fuzzy: bool = False) -> search.Criterion:
+    """The key in terms of a mailbox; `saved` is what `$` stands for. Raises Refused(BAD).
+
+    `fuzzy`: of a text every word is looked for, in whatever order.
+    """
     match key:
         case search_key.And(keys):
-            return search.And(tuple(criterion(one, view, saved) for one in keys))
+            return search.And(tuple(criterion(one, view, saved, fuzzy=fuzzy) for one in keys))
         case search_key.Or(left, right):
-            return search.Or((criterion(left, view, saved), criterion(right, view, saved)))
+            return search.Or(tuple(criterion(one, view, saved, fuzzy=fuzzy) for one in (left, right)))
         case search_key.Not(inner):
-            return search.Not(criterion(inner, view, saved))
+            return search.Not(criterion(inner, view, saved, fuzzy=fuzzy))
+        case search_key.Fuzzy(inner):
+            return criterion(inner, view, saved, fuzzy=True)
         case search_key.All() | search_key.SaveDateSupported():
             return search.All()
         case search_key.Flag(flag, is_set):
             return _flag(flag, is_set, view)
-        case search_key.Text(field, value):
-            return search.Text(field.lower(), value)
-        case search_key.Header(name, value):
-            return search.Text(f"header:{name.lower()}", value)
+        case search_key.Text() | search_key.Header():
+            phrase = _phrase(key)
+            words = phrase.words.split() if fuzzy else ()
+            return search.And(tuple(search.Text(phrase.field, word) for word in words)) if len(words) > 1 else phrase
         case search_key.Date(which, op, day):
             return search.Date(which, _DATE_OPS[op], day)  # type: ignore[arg-type]  # the same three words
         case search_key.Size(op, size):
@@ -56,6 +61,17 @@ def criterion(key: SearchKey, view: Selected, saved: NumSet | None) -> search.Cr
         case search_key.ObjectId(kind, value):
             return _object_id(kind, value, view.id_end.decode())
     raise bad("This search key is not supported here")
+
+
+def _phrase(key: search_key.Text | search_key.Header) -> search.Text:
+    if isinstance(key, search_key.Text):
+        return search.Text(key.field.lower(), key.value)
+    return search.Text(f"header:{key.name.lower()}", key.value)
+
+
+def phrases(key: SearchKey) -> tuple[search.Text, ...]:
+    """What makes a message that FUZZY finds relevant: that a text stands in it just as it was written."""
+    return tuple(map(_phrase, search_key.fuzzy_texts(key)))
 
 
 def _flag(flag: str, is_set: bool, view: Selected) -> search.Criterion:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from mailcore.imap import criteria, orders
 from mailcore.imap.orders import Order
 from mailcore.store import search
 from mailcore.store.search import Criterion, Sort
+from mailcore.wire.imap.numset import NumSet
 
 if TYPE_CHECKING:
     from mailcore.imap.session import Session
@@ -25,6 +27,19 @@ async def numbers(session: Session, criterion: Criterion, by: Sort = ()) -> Sequ
         return view.uids
     async with db.read() as tx:
         return await search.numbers(tx, view.account_id, view.mailbox_id, criterion)
+
+
+async def scores(
+    tx: db.Tx, account_id: int, mailbox_id: int, phrases: Sequence[search.Text], uids: Sequence[int]
+) -> list[int]:
+    """How relevant messages are (RFC 6203 §4), 1 to 100: 50, and the rest for the share of phrases that they hold."""
+    if not phrases or not uids:
+        return [100] * len(uids)
+    some = search.Uids(NumSet.of(uids).ranges)
+    held: Counter[int] = Counter()
+    for phrase in phrases:
+        held.update(await search.numbers(tx, account_id, mailbox_id, search.And((some, phrase))))
+    return [50 + 50 * held[uid] // len(phrases) for uid in uids]
 
 
 async def _in_order(session: Session, criterion: Criterion, by: Sort) -> Sequence[int]:

@@ -191,7 +191,16 @@ SORT_KEYS = {
     "flagged": "(e.flags & 4)",
     "uid": "e.uid",
 }
-Sort = Sequence[tuple[str, bool]]  # (key of SORT_KEYS, descending)
+
+
+@dataclass(frozen=True, slots=True)
+class Relevance:
+    """Sort by how many of these texts a message has."""
+
+    texts: tuple[Text, ...]
+
+
+Sort = Sequence[tuple[str | Relevance, bool]]  # (key of SORT_KEYS or Relevance, descending)
 
 _COLUMNS = {
     "from": "t.from_text",
@@ -410,6 +419,7 @@ async def ancestries(tx: Tx, account_id: int, mailbox_id: int, criterion: Criter
 
     Raises as `uids`.
     """
+    criterion = await _looked_up(tx, account_id, mailbox_id, criterion)
     return await tx.fetch(*uids_query(account_id, mailbox_id, criterion, ((by, False),), _ANCESTRIES))
 
 
@@ -458,7 +468,9 @@ async def emails(
     return [(row[0], row[1]) for row in rows], rows[0][2] if rows else 0
 
 
-def _sort_key(query: _Query, key: str) -> str:
+def _sort_key(query: _Query, key: str | Relevance) -> str:
+    if isinstance(key, Relevance):
+        return "(" + " + ".join([f"({query.condition(text)})::int" for text in key.texts] or ["0"]) + ")"
     expression = SORT_KEYS[key]
     if "m." in expression:
         query.tables.add("m")
@@ -584,7 +596,7 @@ _SAMPLE = And(
         ThreadKeyword(0, "a", True),
     )
 )  # fmt: skip
-_EVERY_SORT = tuple((key, True) for key in SORT_KEYS)
+_EVERY_SORT: Sort = (*((key, True) for key in SORT_KEYS), (Relevance((Text("text", "x"), Text("from", "x"))), True))
 sql(uids_query(1, 1, _SAMPLE, _EVERY_SORT)[0])
 sql(uids_query(1, 1, _SAMPLE, _EVERY_SORT, _PACKED)[0])
 sql(uids_query(1, 1, _SAMPLE, _EVERY_SORT, _ANCESTRIES)[0])

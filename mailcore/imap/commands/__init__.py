@@ -13,6 +13,7 @@ FAMILIES = (
     "compress",
     "copy",
     "enable",
+    "esearch",
     "expunge",
     "fetch",
     "idle",

@@ -1,9 +1,11 @@
-"""SEARCH and UID SEARCH, and what SORT shares with them (RFC 9051 §6.4.4; RFC 4731, 5032, 5182, 5267, 7162, 9394)."""
+"""SEARCH and UID SEARCH, and what SORT and ESEARCH share with them (RFC 9051 §6.4.4; RFC 4731, 5032, 5182, 5267, 6203,
+7162, 9394)."""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 from mailcore import db
@@ -13,12 +15,21 @@ from mailcore.imap.contexts import Context
 from mailcore.imap.registry import SELECTED, Done, command
 from mailcore.imap.session import Session
 from mailcore.store import search
-from mailcore.store.search import Sort
+from mailcore.store.search import Relevance, Sort
 from mailcore.wire.imap import response, search_key
 from mailcore.wire.imap.commands import Command, SearchArgs
 from mailcore.wire.imap.numset import NumSet
 
 _SORT_KEYS = {"DATE": "sent"}  # the others are the store's own, in upper case
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The UIDs of a result in order; modseqs and scores only if the client wants to read of them."""
+
+    uids: Sequence[int]
+    modseqs: Mapping[int, int] | None = None
+    scores: Sequence[int] | None = None
 
 
 @command("SEARCH", "UID SEARCH", state=SELECTED, uses_seqs=True, may_expunge=False)
@@ -45,57 +56,83 @@ async def run(session: Session, command: Command) -> None:
         session.enabled |= Enabled.CONDSTORE
         async with db.read() as tx:
             modseqs = dict(await search.uids(tx, view.account_id, view.mailbox_id, criterion, by))
-        found: Sequence[int] = list(modseqs)
+        uids: Sequence[int] = list(modseqs)
     else:
-        found = await finding.numbers(session, criterion, by)
-    uids = found if found is view.uids else [uid for uid in found if uid < view.uidnext]
-    answer(session, command, uids, modseqs)
+        uids = await finding.numbers(session, criterion, by)
+    if uids is not view.uids:
+        uids = [uid for uid in uids if uid < view.uidnext]
+    scores = None
+    if "RELEVANCY" in returns:
+        phrases = criteria.phrases(args.key)
+        async with db.read() as tx:
+            scores = await finding.scores(tx, view.account_id, view.mailbox_id, phrases, uids)
+    _answer(session, command, Found(uids, modseqs, scores))
     if "SAVE" in returns:
-        view.saved = NumSet.of(_named(args, uids))
+        view.saved = NumSet.of(named(args, uids))
     if "UPDATE" in returns:
         contexts.begin(session, command.tag, Context(command.uid, criterion, by, array("I", uids)))
 
 
 def sort_keys(args: SearchArgs) -> Sort:
-    """The store's names of SORT's criteria."""
-    return tuple((_SORT_KEYS.get(key, key.lower()), reverse) for key, reverse in args.sort)
+    """The store's names of SORT's criteria. The most relevant comes first (RFC 6203 §5)."""
+    return tuple(
+        (Relevance(criteria.phrases(args.key)), not reverse)
+        if key == "RELEVANCY"
+        else (_SORT_KEYS.get(key, key.lower()), reverse)
+        for key, reverse in args.sort
+    )
 
 
-def answer(session: Session, command: Command, uids: Sequence[int], modseqs: dict[int, int] | None) -> None:
-    """* SEARCH, * SORT or * ESEARCH; `modseqs`: of the messages, if the client searched by them."""
+def _answer(session: Session, command: Command, found: Found) -> None:
+    """* SEARCH, * SORT or * ESEARCH."""
     args = cast(SearchArgs, command.args)
-    returns = args.returns
-    if returns == frozenset(("SAVE",)):
+    if args.returns == frozenset(("SAVE",)):
         return  # RFC 5182 §2.1
-    numbers = uids if command.uid else criteria.seqs(session.view, uids)
-    if returns is None and session.rev2 and not args.sort:
-        returns = frozenset(("ALL",))
-    modseq = None
-    if modseqs is not None:
-        # Of the messages that the answer names (RFC 4731 §3.2).
-        modseq = max((modseqs[uid] for uid in _named(args, uids)), default=None)
-    if returns is None:
-        session.send(response.search_line(numbers, name="SORT" if args.sort else "SEARCH", modseq=modseq))
-        return
+    numbers = found.uids if command.uid else criteria.seqs(session.view, found.uids)
+    if args.returns is not None or (session.rev2 and not args.sort):
+        session.send(extended(command.tag, args, found, numbers, uid=command.uid))
+    else:
+        name = "SORT" if args.sort else "SEARCH"
+        session.send(response.search_line(numbers, name=name, modseq=_modseq(args, found)))
+
+
+def extended(
+    tag: str,
+    args: SearchArgs,
+    found: Found,
+    numbers: Sequence[int],
+    *,
+    uid: bool,
+    mailbox: tuple[bytes, int] | None = None,
+) -> bytes:
+    """* ESEARCH with what the options ask for; `numbers` are the results as the client wants to read of them."""
+    returns = frozenset(("ALL",)) if args.returns is None else args.returns
     partial = None
     if args.partial is not None:
         part = numbers[args.partial.of(len(numbers))]
         partial = str(args.partial), part if args.sort else NumSet.of(part)
-    session.send(
-        response.esearch_line(
-            command.tag,
-            uid=command.uid,
-            minimum=numbers[0] if numbers and "MIN" in returns else None,
-            maximum=numbers[-1] if numbers and "MAX" in returns else None,
-            count=len(numbers) if "COUNT" in returns else None,
-            all=(numbers if args.sort else NumSet.of(numbers)) if "ALL" in returns else None,
-            partial=partial,
-            modseq=modseq,
-        )
+    return response.esearch_line(
+        tag,
+        uid=uid,
+        minimum=numbers[0] if numbers and "MIN" in returns else None,
+        maximum=numbers[-1] if numbers and "MAX" in returns else None,
+        count=len(numbers) if "COUNT" in returns else None,
+        all=(numbers if args.sort else NumSet.of(numbers)) if "ALL" in returns else None,
+        partial=partial,
+        relevancy=found.scores,
+        modseq=_modseq(args, found),
+        mailbox=mailbox,
     )
 
 
-def _named(args: SearchArgs, uids: Sequence[int]) -> Sequence[int]:
+def _modseq(args: SearchArgs, found: Found) -> int | None:
+    """The highest of the messages that the answer names (RFC 4731 §3.2)."""
+    if found.modseqs is None:
+        return None
+    return max((found.modseqs[uid] for uid in named(args, found.uids)), default=None)
+
+
+def named(args: SearchArgs, uids: Sequence[int]) -> Sequence[int]:
     """Those of the result that the options speak of: without ALL and COUNT, MIN, MAX and PARTIAL choose some (RFC 5182
     §2.4, RFC 9394 §3.2)."""
     returns = args.returns or frozenset()

@@ -10,7 +10,7 @@ from mailcore.wire.imap.fetch_item import FetchItem
 from mailcore.wire.imap.frames import Literal, StreamedLiteral
 from mailcore.wire.imap.metadata import GetMetadataArgs, SetMetadataArgs
 from mailcore.wire.imap.numset import SequenceSet
-from mailcore.wire.imap.parse_search import Partial, SearchArgs, TagsArgs, ThreadArgs
+from mailcore.wire.imap.parse_search import EsearchArgs, Partial, SearchArgs, TagsArgs, ThreadArgs
 from mailcore.wire.imap.quota import QuotaArgs, SetQuotaArgs
 
 
@@ -236,6 +236,7 @@ Args = (
     | ReplaceArgs
     | SearchArgs
     | ThreadArgs
+    | EsearchArgs
     | TagsArgs
     | FetchArgs
     | StoreArgs

@@ -40,7 +40,15 @@ from mailcore.wire.imap.limits import MAX_FLAGS, MAX_ID_FIELDS
 from mailcore.wire.imap.mailbox_name import SEPARATOR
 from mailcore.wire.imap.parse_append import parse_append, parse_append_pieces, parse_replace
 from mailcore.wire.imap.parse_list import STATUS_ITEMS, parse_list, parse_lsub, status_items
-from mailcore.wire.imap.parse_search import Partial, parse_partial, parse_search, parse_sort, parse_tags, parse_thread
+from mailcore.wire.imap.parse_search import (
+    Partial,
+    parse_esearch,
+    parse_partial,
+    parse_search,
+    parse_sort,
+    parse_tags,
+    parse_thread,
+)
 from mailcore.wire.imap.tokens import Cursor
 
 _NO_ARGS = NoArgs()
@@ -329,6 +337,7 @@ COMMANDS: Mapping[str, Grammar] = {
     "UID SEARCH": Grammar(parse_search, _SEARCH_USAGE),
     "SORT": Grammar(parse_sort, _SORT_USAGE),
     "UID SORT": Grammar(parse_sort, _SORT_USAGE),
+    "ESEARCH": Grammar(parse_esearch, f"[IN (mailboxes|subtree|personal|... name ...)] {_SEARCH_USAGE}"),
     "CANCELUPDATE": Grammar(parse_tags, '"tag" ...'),
     "THREAD": Grammar(parse_thread, _THREAD_USAGE),
     "UID THREAD": Grammar(parse_thread, _THREAD_USAGE),

@@ -1,5 +1,5 @@
-"""SEARCH, SORT, THREAD, ESEARCH, CANCELUPDATE: result options, criteria, charset and program (RFC 9051 §6.4.4; RFC 4731,
-5182, 5256, 5267, 5957, 6203, 7377, 9394)."""
+"""SEARCH, SORT, THREAD, ESEARCH, CANCELUPDATE: where, result options, criteria, charset and program (RFC 9051 §6.4.4;
+RFC 4731, 5182, 5256, 5267, 5957, 6203, 7377, 9394)."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ import re
 from dataclasses import dataclass
 
 from mailcore.wire.imap.errors import ImapSyntaxError
-
-from mailcore.wire.imap.limits import MAX_SORT_KEYS, MAX_TAGS
-from mailcore.wire.imap.search_key import SearchKey, check_charset, parse_program
+from mailcore.wire.imap.limits import MAX_SORT_KEYS, MAX_SOURCES, MAX_TAGS
+from mailcore.wire.imap.search_key import Fuzzy, SearchKey, check_charset, nodes, parse_program
 from mailcore.wire.imap.tokens import MAX_NUMBER, Cursor
 
-RETURNS = frozenset(("MIN", "MAX", "ALL", "COUNT", "SAVE", "PARTIAL", "CONTEXT", "UPDATE"))
+RETURNS = frozenset(("MIN", "MAX", "ALL", "COUNT", "SAVE", "PARTIAL", "CONTEXT", "UPDATE", "RELEVANCY"))
 ALGORITHMS = frozenset(("ORDEREDSUBJECT", "REFERENCES", "REFS"))
-SORT_KEYS = frozenset(("ARRIVAL", "CC", "DATE", "FROM", "SIZE", "SUBJECT", "TO", "DISPLAYFROM", "DISPLAYTO"))
+SORT_KEYS = frozenset(
+    ("ARRIVAL", "CC", "DATE", "FROM", "SIZE", "SUBJECT", "TO", "DISPLAYFROM", "DISPLAYTO", "RELEVANCY")
+)
+# Where ESEARCH searches; those with names first.
+_NAMED = frozenset(("SUBTREE", "SUBTREE-ONE", "MAILBOXES"))
+SOURCES = _NAMED | {"SELECTED", "SELECTED-DELAYED", "INBOXES", "PERSONAL", "SUBSCRIBED"}
 
 
 _PARTIAL = re.compile(rb"(-?)([0-9]+):(-?)([0-9]+)")
@@ -52,6 +56,14 @@ class SearchArgs:
 
 
 @dataclass(frozen=True, slots=True)
+class EsearchArgs:
+    """ESEARCH (RFC 7377): `sources` are words of SOURCES with mailbox names, None without IN: the selected mailbox."""
+
+    search: SearchArgs
+    sources: tuple[tuple[str, tuple[str, ...]], ...] | None
+
+
+@dataclass(frozen=True, slots=True)
 class ThreadArgs:
     """THREAD, UID THREAD; `algorithm` is one of ALGORITHMS."""
 
@@ -81,13 +93,38 @@ def parse_tags(cursor: Cursor) -> TagsArgs:
 def parse_search(cursor: Cursor) -> SearchArgs:
     """SEARCH."""
     cursor.space("a search key")
+    return _search(cursor)
+
+
+def parse_esearch(cursor: Cursor) -> EsearchArgs:
+    """ESEARCH: where, which is no part of SEARCH, then the same."""
+    cursor.space("a search key")
+    sources = None
+    if cursor.text[cursor.pos : cursor.pos + 3].upper() == b"IN ":
+        cursor.pos += len(b"IN ")
+        sources = tuple(cursor.paren_list(lambda: _source(cursor), "mailboxes to search", limit=MAX_SOURCES))
+        cursor.space("a search key")
+    return EsearchArgs(_search(cursor), sources)
+
+
+def _source(cursor: Cursor) -> tuple[str, tuple[str, ...]]:
+    kind = cursor.one_of(SOURCES, "mailboxes to search")
+    if kind not in _NAMED:
+        return kind, ()
+    cursor.space("a mailbox name, or several in parentheses")
+    if cursor.looking_at(b"("):
+        return kind, tuple(cursor.paren_list(cursor.mailbox, "mailbox names", limit=MAX_SOURCES))
+    return kind, (cursor.mailbox(),)
+
+
+def _search(cursor: Cursor) -> SearchArgs:
     returns, partial = _returns(cursor)
     charset = "US-ASCII"
     if cursor.text[cursor.pos : cursor.pos + 8].upper() == b"CHARSET ":
         cursor.pos += len(b"CHARSET ")
         charset = check_charset(cursor.astring("a charset"))
         cursor.space("a search key")
-    return SearchArgs(parse_program(cursor), charset, returns, (), partial)
+    return _checked(SearchArgs(parse_program(cursor), charset, returns, (), partial))
 
 
 def parse_sort(cursor: Cursor) -> SearchArgs:
@@ -98,7 +135,14 @@ def parse_sort(cursor: Cursor) -> SearchArgs:
     cursor.space("a charset")
     charset = check_charset(cursor.astring("a charset"))
     cursor.space("a search key")
-    return SearchArgs(parse_program(cursor), charset, returns, tuple(sort), partial)
+    return _checked(SearchArgs(parse_program(cursor), charset, returns, tuple(sort), partial))
+
+
+def _checked(args: SearchArgs) -> SearchArgs:
+    wanted = "RELEVANCY" in (args.returns or ()) or any(key == "RELEVANCY" for key, _ in args.sort)
+    if wanted and not any(isinstance(key, Fuzzy) for key in nodes(args.key)):
+        raise ImapSyntaxError("RELEVANCY needs a FUZZY search key (RFC 6203)")
+    return args
 
 
 def parse_thread(cursor: Cursor) -> ThreadArgs:

@@ -334,12 +334,14 @@ def esearch_line(
     all: NumSet | Sequence[int] | None = None,
     modseq: int | None = None,
     partial: tuple[str, NumSet | Sequence[int]] | None = None,
+    relevancy: Sequence[int] | None = None,
     mailbox: tuple[bytes, int] | None = None,
 ) -> bytes:
     """* ESEARCH (TAG "A1") UID MIN 2 ALL 2,10:15; None and an empty `all` are left out (RFC 4731 §3.1).
 
     A sequence keeps its order, as the answer to SORT must (RFC 5267 §3.2). `partial` is the range asked for and what is
-    in it (RFC 9394), `mailbox` the encoded name and UIDVALIDITY in answers about several (RFC 7377).
+    in it (RFC 9394), `relevancy` a score for each result (RFC 6203), `mailbox` the encoded name and UIDVALIDITY in
+    answers about several (RFC 7377).
     """
     where = b" MAILBOX %b UIDVALIDITY %d" % mailbox if mailbox is not None else b""
     parts = [b"ESEARCH (TAG %b%b)" % (quoted(tag), where)]
@@ -355,6 +357,8 @@ def esearch_line(
     if partial is not None:
         asked, numbers = partial
         parts.append(b"PARTIAL (%b %b)" % (asked.encode("ascii"), _set(numbers) if numbers else NIL))
+    if relevancy is not None:
+        parts.append(b"RELEVANCY " + paren(b"%d" % score for score in relevancy))
     if modseq is not None:
         parts.append(b"MODSEQ %d" % modseq)
     return untagged_line(*parts)

@@ -122,8 +122,15 @@ class SaveDateSupported:
     """SAVEDATESUPPORTED (RFC 8514): true when the mailbox keeps saved dates."""
 
 
+@dataclass(frozen=True, slots=True)
+class Fuzzy:
+    """FUZZY (RFC 6203): what `key` looks for need not stand there to the letter."""
+
+    key: SearchKey
+
+
 Leaf = All | Flag | Text | Header | Date | Size | Numbers | Modseq | Within | ObjectId | SaveDateSupported
-SearchKey = And | Or | Not | Leaf
+SearchKey = And | Or | Not | Fuzzy | Leaf
 
 _FIXED: dict[str, SearchKey] = {
     "ALL": All(),
@@ -193,6 +200,9 @@ class _Program:
     def not_(self, word: str, depth: int) -> SearchKey:
         return Not(self.key(depth + 1))
 
+    def fuzzy(self, word: str, depth: int) -> SearchKey:
+        return Fuzzy(self.key(depth + 1))
+
     def header(self, word: str, depth: int) -> SearchKey:
         name = self.value("a header name")
         self.cursor.space("what the header contains")
@@ -233,6 +243,7 @@ _SET_START = frozenset(bytes((octet,)) for octet in b"0123456789*$")
 _ARGUMENTS: dict[str, Callable[[_Program, str, int], SearchKey]] = {
     "OR": _Program.or_,
     "NOT": _Program.not_,
+    "FUZZY": _Program.fuzzy,
     "HEADER": _Program.header,
     **dict.fromkeys(("BCC", "BODY", "CC", "FROM", "SUBJECT", "TEXT", "TO"), _Program.text),
     **dict.fromkeys(_DATES, _Program.date),
@@ -265,21 +276,32 @@ def parse_program(cursor: Cursor) -> SearchKey:
     return keys[0] if len(keys) == 1 else And(tuple(keys))
 
 
-def leaves(key: SearchKey) -> list[Leaf]:
-    """Every leaf of the tree, left to right."""
-    found: list[Leaf] = []
+def nodes(key: SearchKey) -> list[SearchKey]:
+    """Every key of the tree, left to right, the outer before the inner."""
+    found: list[SearchKey] = []
     stack: list[SearchKey] = [key]
     while stack:
-        match stack.pop():
+        node = stack.pop()
+        found.append(node)
+        match node:
             case And(keys=keys):
                 stack.extend(reversed(keys))
             case Or(left=left, right=right):
                 stack += [right, left]
-            case Not(key=inner):
+            case Not(key=inner) | Fuzzy(key=inner):
                 stack.append(inner)
-            case leaf:
-                found.append(leaf)
     return found
+
+
+def leaves(key: SearchKey) -> list[Leaf]:
+    """Every leaf of the tree, left to right."""
+    return [node for node in nodes(key) if not isinstance(node, And | Or | Not | Fuzzy)]
+
+
+def fuzzy_texts(key: SearchKey) -> list[Text | Header]:
+    """What is looked for in texts under FUZZY, left to right."""
+    inside = [leaf for node in nodes(key) if isinstance(node, Fuzzy) for leaf in leaves(node)]
+    return list(dict.fromkeys([leaf for leaf in inside if isinstance(leaf, Text | Header)]))
 
 
 def uses_modseq(key: SearchKey) -> bool:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailcore.wire.imap import response
-from mailcore.wire.imap.commands import SearchArgs
+from mailcore.wire.imap.commands import EsearchArgs, SearchArgs
 from mailcore.wire.imap.errors import ImapSyntaxError
 from mailcore.wire.imap.limits import MAX_SEARCH_DEPTH, MAX_SEARCH_KEYS
 from mailcore.wire.imap.numset import STAR, SequenceSet
@@ -19,6 +19,7 @@ from mailcore.wire.imap.search_key import (
     And,
     Date,
     Flag,
+    Fuzzy,
     Header,
     Modseq,
     Not,
@@ -300,3 +301,16 @@ def test_a_range_of_results_counts_from_either_end(text, count, expected):
     assert args.partial is not None
     assert args.partial.of(count) == expected
     assert str(args.partial) == text.decode()
+
+
+def test_relevancy_is_for_fuzzy_searches_only():
+    assert search(b"RETURN (RELEVANCY) OR SEEN FUZZY TEXT x").key == Or(Flag("\\Seen"), Fuzzy(Text("TEXT", "x")))
+    with pytest.raises(ImapSyntaxError, match="FUZZY"):
+        search(b"RETURN (RELEVANCY) TEXT x")
+
+
+def test_esearch_names_its_mailboxes():
+    args = parse_command(frame_of(b'a ESEARCH IN (mailboxes (inbox "B c") subtree D personal) RETURN () ALL\r\n')).args
+    assert isinstance(args, EsearchArgs)
+    assert args.sources == (("MAILBOXES", ("INBOX", "B c")), ("SUBTREE", ("D",)), ("PERSONAL", ()))
+    assert args.search == SearchArgs(All(), returns=frozenset(("ALL",)))
