@@ -12,13 +12,15 @@ import hmac
 import secrets
 from collections.abc import Collection, Iterable
 
-from accounts.secrets import key_for, keys_for
+from accounts.secrets import SealError, key_for, keys_for, seal, unseal
 
 # Base32 (RFC 4648) in lower case: survives dictation, and phones that capitalise.
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 _LENGTH = 28
 _GROUP = 4
 _PURPOSE = "app password"
+# 140 random bits cannot be guessed however fast: RFC 7677's minimum is as good as more.
+SCRAM_ITERATIONS = 4096
 
 # What an app password can be good for; a protocol that is not among them takes those that are good for everything.
 SCOPES = ("imap", "pop3", "smtp", "jmap")
@@ -75,6 +77,27 @@ def find(secret: str, stored: Iterable[bytes]) -> bytes | None:
             if hmac.compare_digest(bytes(row), candidate):
                 found = bytes(row)
     return found
+
+
+def scram_salt(address: str) -> bytes:
+    """The salt of all app passwords of an account, and of none: it tells nothing, not even whether there is one."""
+    return hashlib.sha256(b"mailstead scram " + address.encode("utf-8", "surrogatepass")).digest()[:16]
+
+
+def sealed_scram(secret: str, address: str) -> bytes:
+    """StoredKey and ServerKey (RFC 5802 §3) of a secret as `generate` shows it: what SCRAM needs, sealed."""
+    salted = hashlib.pbkdf2_hmac("sha256", secret.encode("ascii"), scram_salt(address), SCRAM_ITERATIONS)
+    stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
+    return seal(stored + hmac.digest(salted, b"Server Key", "sha256"))
+
+
+def open_scram(sealed: bytes) -> tuple[bytes, bytes] | None:
+    """StoredKey and ServerKey, or None when they cannot be opened with any installation key that is honoured."""
+    try:
+        pair = unseal(sealed)
+    except SealError:
+        return None
+    return pair[:32], pair[32:]
 
 
 def _digest(letters: str, key: bytes) -> bytes:

@@ -87,6 +87,7 @@ class AppPassword(models.Model):
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="app_passwords")
     label = models.CharField(max_length=100, blank=True)
     digest = models.BinaryField(max_length=32, unique=True)
+    scram = models.BinaryField(max_length=100, help_text="what SCRAM checks it by, sealed")
     scopes = ArrayField(
         models.CharField(max_length=10), default=every_scope, help_text="protocols that it is good for, of SCOPES"
     )

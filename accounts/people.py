@@ -277,7 +277,13 @@ def add_app_password(account: Account, label: str = "", scopes: Collection[str] 
     if label and account.app_passwords.filter(label=label).exists():
         raise PeopleError(f"{account.address} has an app password labelled {label!r} already: choose another label.")
     secret = app_passwords.generate()
-    AppPassword.objects.create(account=account, label=label, digest=app_passwords.digest(secret), scopes=chosen)
+    AppPassword.objects.create(
+        account=account,
+        label=label,
+        digest=app_passwords.digest(secret),
+        scram=app_passwords.sealed_scram(secret, account.address),
+        scopes=chosen,
+    )
     return secret
 
 

@@ -136,6 +136,9 @@ class Conf:
     plaintext_auth: str = _env(
         "MAILSTEAD_PLAINTEXT_AUTH", "loopback", _one_of("never", "loopback", "always"), "login without TLS"
     )
+    scram: bool = _env(
+        "MAILSTEAD_SCRAM", False, _flag, "offer SCRAM-SHA-256: app passwords can use it, other passwords cannot"
+    )
     processes: int = _env("MAILSTEAD_PROCESSES", 1, _positive, "number of async mail processes")
     checks: tuple[str, ...] = _env("MAILSTEAD_CHECKS", ("on",), _names, "on, off, rspamd=URL, clamd=host:port")
     message_size: int = _env("MAILSTEAD_MESSAGE_SIZE", 50 * 1024 * 1024, _positive, "largest message, octets")

@@ -64,6 +64,19 @@ def certificate(conf: Conf) -> x509.Certificate:
         raise ConfigError(f"the TLS certificate {path} cannot be read: {error}") from None
 
 
+def bindings(conf: Conf) -> dict[str, bytes]:
+    """What SASL can bind a login to on our TLS connections: the certificate (tls-server-end-point, RFC 5929 §4.1).
+
+    Python cannot export keying material (tls-exporter). Raises ConfigError.
+    """
+    ours = certificate(conf)
+    algorithm = ours.signature_hash_algorithm
+    if algorithm is None:  # such as Ed25519: not defined for it
+        return {}
+    weak = isinstance(algorithm, hashes.MD5 | hashes.SHA1)
+    return {"tls-server-end-point": ours.fingerprint(hashes.SHA256() if weak else algorithm)}
+
+
 def names(of: x509.Certificate) -> list[str]:
     """The host names that a certificate is for."""
     try:

@@ -65,6 +65,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('label', models.CharField(blank=True, max_length=100)),
                 ('digest', models.BinaryField(max_length=32, unique=True)),
+                ('scram', models.BinaryField(help_text='what SCRAM checks it by, sealed', max_length=100)),
                 ('scopes', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=10), default=accounts.app_passwords.every_scope, help_text='protocols that it is good for, of SCOPES', size=None)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
                 ('last_used_at', models.DateTimeField(blank=True, null=True)),

@@ -71,16 +71,36 @@ async def login(address: str, secret: str, *, protocol: str, source: str) -> Ide
     AUTH_FAILED (after a delay when it happens often), DISABLED (the secret was right, but the account is disabled or
     the app password is for other protocols), TOO_MANY, UNAVAILABLE.
     """
+    wanted, named = names(address)
+    refuse_guessing(source, named, protocol)
+    person = await lookup.person(wanted)
+    credential = await _check(person, named, secret, source, protocol)
+    return await admit(person, credential, named, secret, protocol=protocol, source=source)
+
+
+def names(address: str) -> tuple[str, str]:
+    """The account address that is meant, "" when it cannot be one, and what to call it in the log and the throttle."""
     try:
         wanted = normalise(address)
     except AddressError:
         wanted = ""  # nobody's address, and checked like one
-    named = wanted or address[:320]
-    _refuse_guessing(source, named, protocol)
-    person = await lookup.person(wanted)
-    credential = await _check(person, named, secret, source, protocol)
+    return wanted, wanted or address[:320]
+
+
+async def admit(
+    person: Person | None,
+    credential: Credential | None,
+    named: str,
+    secret: str | None,
+    *,
+    protocol: str,
+    source: str,
+) -> Identity:
+    """The end of every login: who has no credential waits and is counted, who has one is let in if all is well."""
     if person is None or credential is None:
-        delay = sign_ins.failed(source, named, _guess(named, secret))  # counted once, however often it is said
+        # The same guess is counted once, however often it is said.
+        guess = os.urandom(8) if secret is None else _guess(named, secret)
+        delay = sign_ins.failed(source, named, guess)
         log.warning("login failed: protocol=%s account=%r source=%s", protocol, named, source)
         await asyncio.sleep(delay)
         raise MailError(Code.AUTH_FAILED, "the address or the password is not right")
@@ -104,7 +124,8 @@ def forget() -> None:
     _used.clear()
 
 
-def _refuse_guessing(source: str, named: str, protocol: str) -> None:
+def refuse_guessing(source: str, named: str, protocol: str) -> None:
+    """Raises MailError(TOO_MANY) when too many logins from there, or as this account, have failed."""
     if (wait := sign_ins.refusal(source, named)) is not None:
         log.warning("login refused, too many failures: protocol=%s account=%r source=%s", protocol, named, source)
         raise MailError(Code.TOO_MANY, "too many failed logins, try again later", f"{wait:.0f} s left")
@@ -127,7 +148,7 @@ async def _check(person: Person | None, named: str, secret: str, source: str, pr
 
     async def attempt() -> bool:
         # Asked again, and counted before the next one's turn: guesses sent all at once get no further than one by one.
-        _refuse_guessing(source, named, protocol)
+        refuse_guessing(source, named, protocol)
         matches = await _argon2(secret, encoded)
         (_right if matches else _wrong).put(token, fingerprint)
         if not matches:

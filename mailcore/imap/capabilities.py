@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntFlag
 from ipaddress import ip_address
 
 from mailcore.conf import Conf
-from mailcore.wire.sasl import MECHANISMS
 
 
 class Enabled(IntFlag):
@@ -84,13 +84,13 @@ _LOGGED_IN = (
 )
 
 
-def before_login(*, can_start_tls: bool, may_log_in: bool) -> list[str]:
-    """For a client that has not logged in."""
+def before_login(*, can_start_tls: bool, mechanisms: Sequence[str]) -> list[str]:
+    """For a client that has not logged in, and may do so by these SASL mechanisms."""
     names = list(_ALWAYS)
     if can_start_tls:
         names.append("STARTTLS")
-    if may_log_in:
-        names += [f"AUTH={name}" for name in MECHANISMS]
+    if mechanisms:
+        names += [f"AUTH={name}" for name in mechanisms]
     else:
         names.append("LOGINDISABLED")
     return names

@@ -17,6 +17,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import cast
 
+from mailcore import tls
 from mailcore.conf import conf
 from mailcore.errors import Code, MailError
 from mailcore.imap import commands
@@ -59,6 +60,7 @@ class Server:
         self.handshakes: set[Handshake] = set()
         self.sessions: Counter[int] = Counter()
         self.jmap_url = jmap_url(conf)
+        self.bindings = tls.bindings(conf) if ssl_context is not None else {}
         self.progress = Progress(limits.progress)
         self.recent = RecentMarks()
         self.uid_lists = UidLists()

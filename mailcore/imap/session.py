@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from mailcore import db, wake
@@ -24,6 +24,7 @@ from mailcore.store import acl
 from mailcore.store import changes as store_changes
 from mailcore.store.acl import Right
 from mailcore.wake import Change
+from mailcore.wire import sasl
 from mailcore.wire.imap import parse, response
 from mailcore.wire.imap.errors import ImapSyntaxError
 from mailcore.wire.imap.frames import Continue, Event, Frame, LiteralData, LiteralOffer, Rejected
@@ -290,7 +291,18 @@ class Session:
             return capabilities.after_login(self.server.message_size, jmap=self.server.jmap_url is not None)
         tls = self.connection.tls
         can = self.server.ssl_context is not None and not tls
-        return capabilities.before_login(can_start_tls=can, may_log_in=self.may_log_in())
+        mechanisms = self.mechanisms if self.may_log_in() else ()
+        return capabilities.before_login(can_start_tls=can, mechanisms=mechanisms)
+
+    @property
+    def bindings(self) -> Mapping[str, bytes]:
+        """What a login can be bound to: nothing without TLS."""
+        return self.server.bindings if self.connection.tls else {}
+
+    @property
+    def mechanisms(self) -> list[str]:
+        """The SASL mechanisms that the client may use."""
+        return sasl.offered(self.bindings, scram=conf.scram)
 
     def may_log_in(self) -> bool:
         """Whether a password may cross this connection (MAILSTEAD_PLAINTEXT_AUTH)."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from mailcore.auth import scram
 from mailcore.auth.login import login
 from mailcore.errors import MailError
 from mailcore.smtp import errors
@@ -60,7 +62,7 @@ async def ehlo(session: Session, argument: bytes) -> None:
     if session.tls is None and session.server.ssl_context is not None:
         keywords.append("STARTTLS")
     if auth_offered(session) and session.identity is None:
-        keywords.append("AUTH " + " ".join(sasl.MECHANISMS))
+        keywords.append("AUTH " + " ".join(_mechanisms(session)))
     session.respond(reply(250, "", *keywords))
 
 
@@ -95,16 +97,18 @@ async def auth(session: Session, argument: bytes) -> None:
     if not 1 <= len(words) <= 2:
         raise CommandError(501, "5.5.4", "Syntax: AUTH mechanism [initial-response]")
     mechanism = words[0].decode("latin-1").upper()
-    if mechanism not in sasl.MECHANISMS:
+    if mechanism not in _mechanisms(session):
         raise CommandError(504, "5.5.4", "That mechanism is not offered")
     try:
-        credentials = await _exchange(session, mechanism, words[1] if len(words) == 2 else None)
+        result = await _exchange(session, mechanism, words[1] if len(words) == 2 else None)
+        if result.authzid and result.authzid.lower() != result.authcid.lower():
+            raise CommandError(535, "5.7.8", "You cannot act for somebody else")
+        if isinstance(result, sasl.Proven):
+            identity = await scram.login(result, protocol="submission", source=session.source)
+        else:
+            identity = await login(result.authcid, result.password, protocol="submission", source=session.source)
     except sasl.SaslError as error:
         raise CommandError(501, "5.7.0" if error.cancelled else "5.5.2", error.text) from None
-    if credentials.authzid and credentials.authzid.lower() != credentials.authcid.lower():
-        raise CommandError(535, "5.7.8", "You cannot act for somebody else")
-    try:
-        identity = await login(credentials.authcid, credentials.password, protocol="submission", source=session.source)
     except MailError as error:
         session.respond(errors.auth_reply(error))
         return
@@ -112,9 +116,21 @@ async def auth(session: Session, argument: bytes) -> None:
     session.respond(reply(235, "2.7.0", "You are logged in"))
 
 
-async def _exchange(session: Session, mechanism: str, initial: bytes | None) -> sasl.Credentials:
-    exchange = sasl.start(mechanism, None if initial is None else sasl.decode_initial(initial))
-    while isinstance(exchange.step, sasl.Challenge):
+def _bindings(session: Session) -> Mapping[str, bytes]:
+    return session.server.bindings if session.tls is not None else {}
+
+
+def _mechanisms(session: Session) -> list[str]:
+    return sasl.offered(_bindings(session), scram=session.server.scram)
+
+
+async def _exchange(session: Session, mechanism: str, initial: bytes | None) -> sasl.Credentials | sasl.Proven:
+    decoded = None if initial is None else sasl.decode_initial(initial)
+    exchange = sasl.start(mechanism, decoded, _bindings(session))
+    while isinstance(exchange.step, sasl.Challenge | sasl.KeysWanted):
+        if isinstance(exchange.step, sasl.KeysWanted):
+            exchange.respond(await scram.keys(exchange.step.user, protocol="submission", source=session.source))
+            continue
         session.respond(b"334 " + sasl.encode_challenge(exchange.step.data) + b"\r\n")
         session.allow(session.policy.command_timeout)
         exchange.respond(sasl.decode_response(await session.read_line(LINE_AUTH)))

@@ -8,11 +8,12 @@ import errno
 import logging
 import ssl
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from accounts.throttle import network
+from mailcore import tls
 from mailcore.conf import Conf
 from mailcore.errors import ConfigError
 from mailcore.inbound.receive import Receiver
@@ -41,6 +42,9 @@ class Server:
     receiver: Receiver
     ssl_context: ssl.SSLContext | None = None
     directory: Directory = field(default_factory=Directory)
+    bindings: Mapping[str, bytes] = field(default_factory=dict)
+    """What a login can be bound to on our TLS connections."""
+    scram: bool = False
     closing: bool = False
     large: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_AT_ONCE))
     sessions: set[Session] = field(default_factory=set)
@@ -140,6 +144,8 @@ async def start(conf: Conf, ssl_context: ssl.SSLContext | None, *, ingest: Inges
         plaintext_auth=conf.plaintext_auth,
         receiver=Receiver(ingest, conf.hostname, checks_on="off" not in conf.checks),
         ssl_context=ssl_context,
+        bindings=tls.bindings(conf) if ssl_context is not None else {},
+        scram=conf.scram,
     )
     ports = [(MX, conf.smtp_port), (SUBMISSION, conf.submission_port)]
     if ssl_context is not None:

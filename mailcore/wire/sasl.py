@@ -1,8 +1,8 @@
 """SASL on the server side (RFC 4422), the same for IMAP, SMTP, POP3 and ManageSieve; sans I/O.
 
 `exchange = start("PLAIN", initial)`, then look at `exchange.step`: a Challenge is sent to the client base64-encoded
-and its decoded answer given to `exchange.respond()`; Credentials end it. A mechanism is a generator and a row in
-MECHANISMS; one that checks the secret itself (SCRAM) will yield a further kind of Step for the keys it needs.
+and its decoded answer given to `exchange.respond()`; KeysWanted (SCRAM) is answered with Keys. It ends with
+Credentials, which are to be checked, or Proven. A mechanism is a generator and a row in MECHANISMS.
 """
 
 from __future__ import annotations
@@ -10,28 +10,32 @@ from __future__ import annotations
 import binascii
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-MAX_RESPONSE = 12_288
-"""Octets of one base64 line (RFC 4954 §4.3 asks for 12,288)."""
-MAX_NAME = 1_024
-MAX_PASSWORD = 1_024
-"""Octets. Longer ones are refused before anything is hashed."""
+from mailcore.wire import scram
+from mailcore.wire.sasl_steps import MAX_NAME, MAX_PASSWORD, MAX_RESPONSE, Challenge, SaslError, text_of
+from mailcore.wire.scram import Keys, KeysWanted, Proven, Verifier
 
-
-class SaslError(Exception):
-    """The exchange failed before any secret was checked; `text` is for the client. `cancelled`: the client sent `*`."""
-
-    def __init__(self, text: str, *, cancelled: bool = False) -> None:
-        super().__init__(text)
-        self.text = text
-        self.cancelled = cancelled
-
-
-@dataclass(frozen=True, slots=True)
-class Challenge:
-    """Octets to send (not yet base64)."""
-
-    data: bytes
+__all__ = [
+    "MAX_NAME",
+    "MAX_PASSWORD",
+    "MAX_RESPONSE",
+    "MECHANISMS",
+    "Challenge",
+    "Credentials",
+    "Exchange",
+    "Keys",
+    "KeysWanted",
+    "Mechanism",
+    "Proven",
+    "SaslError",
+    "Verifier",
+    "decode_initial",
+    "decode_response",
+    "encode_challenge",
+    "offered",
+    "start",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,32 +51,22 @@ class Credentials:
         return f"Credentials({self.mechanism}, authcid={self.authcid!r}, authzid={self.authzid!r}, password=***)"
 
 
-Step = Challenge | Credentials
+Step = Challenge | KeysWanted | Credentials | Proven
 Steps = Generator[Challenge, bytes, Credentials]
 
 
 @dataclass(frozen=True, slots=True)
 class Mechanism:
-    """One row of the registry. `plaintext`: the secret itself crosses the wire, so it needs TLS or an exception to it.
+    """One row of the registry. `scram`: it takes app passwords only; `binding`: it needs a channel to be bound to.
 
-    `run` is a generator: yields Challenge and receives the client's octets, returns Credentials. It is given the
-    initial response or None.
+    `run` is a generator: yields Challenge and receives the client's octets, yields KeysWanted and receives Keys,
+    returns Credentials or Proven. It is given the initial response or None, and the connection's channel bindings.
     """
 
     name: str
-    plaintext: bool
-    run: Callable[[bytes | None], Steps]
-
-
-def _decode(raw: bytes, what: str, limit: int) -> str:
-    if len(raw) > limit:
-        raise SaslError(f"The {what} is too long")
-    if b"\0" in raw:
-        raise SaslError(f"The {what} contains NUL")
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        raise SaslError(f"The {what} is not UTF-8") from None
+    run: Callable[[bytes | None, Mapping[str, bytes]], Generator[Any, Any, Credentials | Proven]]
+    scram: bool = False
+    binding: bool = False
 
 
 def _credentials(mechanism: str, authzid: bytes, authcid: bytes, password: bytes) -> Credentials:
@@ -82,13 +76,13 @@ def _credentials(mechanism: str, authzid: bytes, authcid: bytes, password: bytes
         raise SaslError("The password is empty")
     return Credentials(
         mechanism,
-        authcid=_decode(authcid, "user name", MAX_NAME),
-        password=_decode(password, "password", MAX_PASSWORD),
-        authzid=_decode(authzid, "authorization identity", MAX_NAME),
+        authcid=text_of(authcid, "user name", MAX_NAME),
+        password=text_of(password, "password", MAX_PASSWORD),
+        authzid=text_of(authzid, "authorization identity", MAX_NAME),
     )
 
 
-def _plain(initial: bytes | None) -> Steps:
+def _plain(initial: bytes | None, bindings: Mapping[str, bytes]) -> Steps:
     """PLAIN, RFC 4616: [authzid] NUL authcid NUL password."""
     message = (yield Challenge(b"")) if initial is None else initial
     fields = message.split(b"\0")
@@ -97,7 +91,7 @@ def _plain(initial: bytes | None) -> Steps:
     return _credentials("PLAIN", *fields)
 
 
-def _login(initial: bytes | None) -> Steps:
+def _login(initial: bytes | None, bindings: Mapping[str, bytes]) -> Steps:
     """LOGIN, obsolete and still used: user name and password, each asked for. An initial response is the user name."""
     user = (yield Challenge(b"Username:")) if initial is None else initial
     password = yield Challenge(b"Password:")
@@ -107,10 +101,17 @@ def _login(initial: bytes | None) -> Steps:
 MECHANISMS: Mapping[str, Mechanism] = {
     mechanism.name: mechanism
     for mechanism in (
-        Mechanism("PLAIN", plaintext=True, run=_plain),
-        Mechanism("LOGIN", plaintext=True, run=_login),
+        Mechanism("SCRAM-SHA-256-PLUS", scram.mechanism("SCRAM-SHA-256-PLUS"), scram=True, binding=True),
+        Mechanism("SCRAM-SHA-256", scram.mechanism("SCRAM-SHA-256"), scram=True),
+        Mechanism("PLAIN", _plain),
+        Mechanism("LOGIN", _login),
     )
 }
+
+
+def offered(bindings: Mapping[str, bytes], *, scram: bool) -> list[str]:
+    """The mechanisms that a client may use, the strongest first. `bindings`: those of its connection."""
+    return [one.name for one in MECHANISMS.values() if (scram or not one.scram) and (bindings or not one.binding)]
 
 
 class Exchange:
@@ -118,25 +119,28 @@ class Exchange:
 
     __slots__ = ("_run", "step")
 
-    def __init__(self, mechanism: Mechanism, initial: bytes | None) -> None:
-        self._run = mechanism.run(initial)
+    def __init__(self, mechanism: Mechanism, initial: bytes | None, bindings: Mapping[str, bytes]) -> None:
+        self._run = mechanism.run(initial, bindings)
         self.step: Step = self._advance(lambda: next(self._run))
 
-    def respond(self, data: bytes) -> Step:
-        """Give the client's decoded answer; returns (and keeps in `step`) what to do next. Raises SaslError."""
-        self.step = self._advance(lambda: self._run.send(data))
+    def respond(self, answer: bytes | Keys) -> Step:
+        """Give what the step asked for, a decoded answer or Keys; returns (and keeps in `step`) what is to do next.
+
+        Raises SaslError.
+        """
+        self.step = self._advance(lambda: self._run.send(answer))
         return self.step
 
     @staticmethod
-    def _advance(resume: Callable[[], Challenge]) -> Step:
+    def _advance(resume: Callable[[], Challenge | KeysWanted]) -> Step:
         try:
             return resume()
         except StopIteration as end:
-            result: Credentials = end.value
+            result: Credentials | Proven = end.value
             return result
 
 
-def start(mechanism: str, initial: bytes | None = None) -> Exchange:
+def start(mechanism: str, initial: bytes | None = None, bindings: Mapping[str, bytes] | None = None) -> Exchange:
     """Begin an exchange with the decoded initial response, None if there was none.
 
     Raises SaslError, for an unknown mechanism too.
@@ -144,7 +148,7 @@ def start(mechanism: str, initial: bytes | None = None) -> Exchange:
     found = MECHANISMS.get(mechanism.upper())
     if found is None:
         raise SaslError("Unknown authentication mechanism")
-    return Exchange(found, initial)
+    return Exchange(found, initial, bindings or {})
 
 
 def decode_response(line: bytes, *, limit: int = MAX_RESPONSE) -> bytes:

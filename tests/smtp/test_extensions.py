@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 from pathlib import Path
 
 import pytest
+from django.db import connection
 
-from tests.smtp.world import PASSWORD, Village, body_of, running
+from accounts import people
+from tests.scram import ScramClient
+from tests.smtp.world import ANN, PASSWORD, Village, body_of, running
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
 
@@ -278,6 +282,33 @@ async def test_auth_that_fails(village: Village, tmp_path: Path) -> None:
             C: AUTH PLAIN {plain("ann@example.org", "ann@example.org", PASSWORD)}
             S: 235 2.7.0
         """)
+
+
+async def test_scram_with_an_app_password(village: Village, tmp_path: Path) -> None:
+    def make() -> str:
+        try:
+            return people.add_app_password(people.get_account(ANN), "laptop")
+        finally:
+            connection.close()
+
+    secret = await asyncio.to_thread(make)
+    async with running(tmp_path, scram=True) as world, world.client("submissions") as client:
+        assert "AUTH SCRAM-SHA-256-PLUS SCRAM-SHA-256 PLAIN LOGIN" in await client.ask("EHLO again.example")
+        certificate = client.writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        bound = {"header": b"p=tls-server-end-point,,", "binding": hashlib.sha256(certificate).digest()}
+        for password, binding, answer in (
+            ("abcd-efgh-ijkl-mnop-qrst-uvwx-yz23", bound, "535 5.7.8"),
+            (secret, {**bound, "binding": b"another"}, "501 5.5.2"),
+            (secret, bound, "334 "),
+        ):
+            scram = ScramClient(ANN, password, **binding)
+            said = await client.ask(b"AUTH SCRAM-SHA-256-PLUS " + base64.b64encode(scram.first()))
+            assert said.startswith("334 ")
+            said = await client.ask(base64.b64encode(scram.final(base64.b64decode(said[4:]))))
+            assert said.startswith(answer), said
+        assert scram.accepts(base64.b64decode(said[4:]))
+        assert await client.ask("") == "235 2.7.0 You are logged in"
+        await client.expect(f"MAIL FROM:<{ANN}>", "250")
 
 
 @pytest.mark.parametrize(("allowed", "offered"), [("never", False), ("loopback", True), ("always", True)])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import NoReturn, cast
 
+from mailcore.auth import scram
+from mailcore.auth.login import Identity
 from mailcore.auth.login import login as check_login
 from mailcore.errors import Code, MailError
 from mailcore.imap.errors import bad, no
@@ -42,21 +45,26 @@ async def login(session: Session, command: Command) -> Done:
 async def authenticate(session: Session, command: Command) -> Done:
     """Log in with a SASL mechanism, with an initial response or without (RFC 9051 §6.2.2, RFC 4959)."""
     args = cast(AuthenticateArgs, command.args)
-    mechanism = sasl.MECHANISMS.get(args.mechanism)
-    if mechanism is None:
+    if args.mechanism not in session.mechanisms:
         raise no("That mechanism is not offered here", "CANNOT")
-    if mechanism.plaintext:
-        _require_secrecy(session)
+    _require_secrecy(session)
+    source = session.connection.remote
     try:
-        exchange = sasl.start(args.mechanism, None if args.initial is None else sasl.decode_initial(args.initial))
-        while isinstance(exchange.step, sasl.Challenge):
-            exchange.respond(await _ask(session, exchange.step))
-        credentials = exchange.step
+        initial = None if args.initial is None else sasl.decode_initial(args.initial)
+        exchange = sasl.start(args.mechanism, initial, session.bindings)
+        while isinstance(exchange.step, sasl.Challenge | sasl.KeysWanted):
+            if isinstance(exchange.step, sasl.Challenge):
+                exchange.respond(await _ask(session, exchange.step))
+            else:
+                exchange.respond(await scram.keys(exchange.step.user, protocol="imap", source=source))
+        result = exchange.step
     except sasl.SaslError as error:
         raise bad(error.text) from None
-    if credentials.authzid and credentials.authzid != credentials.authcid:
+    if result.authzid and result.authzid != result.authcid:
         _fail(session, MailError(Code.AUTH_FAILED, "logging in for somebody else is not possible"))
-    return await _log_in(session, credentials.authcid, credentials.password)
+    if isinstance(result, sasl.Proven):
+        return await _enter(session, scram.login(result, protocol="imap", source=source))
+    return await _log_in(session, result.authcid, result.password)
 
 
 def _require_secrecy(session: Session) -> None:
@@ -77,9 +85,12 @@ async def _ask(session: Session, challenge: sasl.Challenge) -> bytes:
 
 
 async def _log_in(session: Session, address: str, secret: str) -> Done:
-    connection = session.connection
+    return await _enter(session, check_login(address, secret, protocol="imap", source=session.connection.remote))
+
+
+async def _enter(session: Session, check: Awaitable[Identity]) -> Done:
     try:
-        identity = await check_login(address, secret, protocol="imap", source=connection.remote)
+        identity = await check
     except MailError as error:
         if error.code is Code.UNAVAILABLE:
             raise
