@@ -29,7 +29,6 @@ DECLARE
     item record;
     job int := -1;
     job_refused int;
-    some_missing bool := true;
     announced bool;
     traced bool := cardinality(e_job) > 0;
     keys bigint[];
@@ -39,8 +38,6 @@ BEGIN
         PERFORM FROM account_state a WHERE a.account_id = ANY(i_account) ORDER BY a.account_id FOR UPDATE;
         PERFORM FROM mailbox b JOIN unnest(i_account, i_mailbox) AS k(account_id, id) USING (account_id, id)
             ORDER BY b.account_id, b.id FOR UPDATE OF b;
-        SELECT bool_or(b.id IS NULL) INTO some_missing
-            FROM unnest(i_account, i_mailbox) AS k(account_id, id) LEFT JOIN mailbox b USING (account_id, id);
     END IF;
 
     FOR item IN
@@ -76,11 +73,6 @@ BEGIN
         END IF;
 
         o_refused := job_refused;
-        IF o_refused = 0 AND some_missing
-            AND NOT EXISTS (SELECT FROM mailbox b WHERE b.account_id = item.account AND b.id = item.mailbox)
-        THEN
-            o_refused := 1;
-        END IF;
         IF o_refused = 0 THEN
             UPDATE account_state a
             SET modseq = a.modseq + 1, next_message = a.next_message + 1, messages = a.messages + 1,
@@ -88,7 +80,21 @@ BEGIN
             WHERE a.account_id = item.account AND (a.quota_bytes IS NULL OR a.bytes + item.size <= a.quota_bytes)
             RETURNING a.modseq, a.next_message - 1 INTO o_modseq, o_message;
             IF NOT FOUND THEN
-                o_refused := 2;
+                o_refused := 1 + EXISTS (SELECT FROM account_state a WHERE a.account_id = item.account)::int;
+            END IF;
+        END IF;
+        IF o_refused = 0 THEN
+            UPDATE mailbox b
+            SET uidnext = b.uidnext + 1, messages = b.messages + 1, unseen = b.unseen + 1 - (item.flags & 1),
+                deleted = b.deleted + (item.flags >> 3 & 1), bytes = b.bytes + item.size, highest_modseq = o_modseq
+            WHERE b.account_id = item.account AND b.id = item.mailbox
+            RETURNING b.uidnext - 1, b.uidvalidity INTO o_uid, o_uidvalidity;
+            IF NOT FOUND THEN -- it may have been deleted while this waited for the account: known only now
+                o_refused := 1;
+                UPDATE account_state a
+                SET modseq = a.modseq - 1, next_message = a.next_message - 1, messages = a.messages - 1,
+                    bytes = a.bytes - item.size
+                WHERE a.account_id = item.account;
             END IF;
         END IF;
         IF o_refused > 0 THEN
@@ -96,12 +102,6 @@ BEGIN
             RETURN NEXT;
             CONTINUE;
         END IF;
-
-        UPDATE mailbox b
-        SET uidnext = b.uidnext + 1, messages = b.messages + 1, unseen = b.unseen + 1 - (item.flags & 1),
-            deleted = b.deleted + (item.flags >> 3 & 1), bytes = b.bytes + item.size, highest_modseq = o_modseq
-        WHERE b.account_id = item.account AND b.id = item.mailbox
-        RETURNING b.uidnext - 1, b.uidvalidity INTO o_uid, o_uidvalidity;
 
         keys := m_keys[item.keys_from:item.keys_to];
         SELECT coalesce(min(t.thread_id), o_message) INTO o_thread

@@ -135,6 +135,37 @@ async def test_bytes_are_kept_once_and_come_back_exactly(database_url):
             assert await fetch.raw(tx, 1, 1, 250, 10) == raw[250:260]
 
 
+@pytest.mark.parametrize("many", [False, True])
+async def test_a_mailbox_that_is_deleted_at_that_moment_is_no_mailbox(database_url, many):
+    """Who waits for the account's lock meanwhile is told so, and nothing is counted."""
+    async with pool(1):
+        async with db.transaction() as tx:
+            doomed = (await mailboxes.create(tx, 1, "Doomed")).id
+        ingest = Ingest()
+        async with db.transaction() as tx:
+            await mailboxes.delete(tx, 1, "Doomed")
+            items = [incoming(1, "late", doomed), incoming(1, "other")][: 1 + many]
+            late = asyncio.create_task(ingest.add(items))
+            await waits_for_a_lock(tx)
+        refused, *others = await late
+        assert isinstance(refused, MailError)
+        assert refused.code is Code.NOT_FOUND
+        assert [type(other) for other in others] == [append.Appended] * many
+        async with db.read() as tx:
+            assert await quota.recount(tx, 1) == []
+            modseq = await changes.state(tx, 1)
+        [stored] = await ingest.add([incoming(1, "next")])
+        assert stored.modseq == modseq + 1
+
+
+async def waits_for_a_lock(tx):
+    for _ in range(200):
+        if await tx.one("SELECT 1 FROM pg_locks WHERE NOT granted"):
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("nobody waits")
+
+
 async def test_without_a_database_the_error_is_temporary(database_url):
     await db.open_pool(1, timeout=0.3)
     try:
