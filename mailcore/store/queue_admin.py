@@ -127,6 +127,7 @@ async def numbers(tx: Tx, names: Sequence[str]) -> list[int]:
 
 async def retry(tx: Tx, ids: Sequence[int]) -> int:
     """Make queued recipients due now; returns how many."""
+    await _lock(tx, ids)
     count = await tx.execute(RETRY, (list(ids),))
     await _note(tx, ids, "retry")
     _wake(tx, ids)
@@ -135,6 +136,7 @@ async def retry(tx: Tx, ids: Sequence[int]) -> int:
 
 async def hold(tx: Tx, ids: Sequence[int], reason: str) -> int:
     """Set queued recipients aside until they are released; a delivery under way is not broken off."""
+    await _lock(tx, ids)
     count = await tx.execute(HOLD, {"ids": list(ids), "reason": reason})
     await _note(tx, ids, "held", reason=reason)
     return count
@@ -142,6 +144,7 @@ async def hold(tx: Tx, ids: Sequence[int], reason: str) -> int:
 
 async def release(tx: Tx, ids: Sequence[int]) -> int:
     """Queue held recipients again, due now."""
+    await _lock(tx, ids)
     count = await tx.execute(RELEASE, (list(ids),))
     await _note(tx, ids, "released")
     _wake(tx, ids)
@@ -153,7 +156,7 @@ async def remove(tx: Tx, ids: Sequence[int]) -> Removed:
 
     A message that a worker has in hand stays: it is on the wire, and what becomes of it has to be recorded somewhere.
     """
-    at_work = {int(row[0]) for row in await tx.fetch(LOCK_RECIPIENTS, (sorted(ids),)) if row[1]}
+    at_work = await _lock(tx, ids)
     free = sorted(set(ids) - at_work)
     await _note(tx, free, "removed")
     await tx.execute(REMOVE_RECIPIENTS, (free,))
@@ -164,7 +167,14 @@ async def remove(tx: Tx, ids: Sequence[int]) -> Removed:
 
 async def seize(tx: Tx, ids: Sequence[int]) -> list[Claimed]:
     """Claim every open recipient of messages, held ones too, to settle them in this transaction (return to sender)."""
+    await _lock(tx, ids)
     return [claimed(row) for row in await tx.fetch(SEIZE, (list(ids),))]
+
+
+async def _lock(tx: Tx, ids: Sequence[int]) -> set[int]:
+    """Lock the recipients of messages in the order of their numbers, as everybody does; returns the messages that a
+    worker has in hand. An UPDATE by itself would lock them as its plan happens to find them."""
+    return {int(row[0]) for row in await tx.fetch(LOCK_RECIPIENTS, (list(ids),)) if row[1]}
 
 
 async def _note(tx: Tx, ids: Sequence[int], step: str, **detail: object) -> None:

@@ -12,7 +12,7 @@ from django.db import connection
 
 from mailcore import db, wake
 from mailcore.errors import Code, MailError
-from mailcore.store import queue, trace
+from mailcore.store import queue, queue_admin, trace
 from mailcore.store.queue import Claimed, Outgoing, Recipient, Result
 
 RAW = b"From: ann@example.test\r\nTo: bob@example.org\r\nSubject: hello\r\n\r\nHello Bob\r\n"
@@ -273,5 +273,37 @@ async def test_workers_that_claim_at_the_same_time_never_share_a_row(database_ur
         workers: list[Coroutine[Any, Any, list[int]]] = [worker() for _ in range(6)]
         taken = [number for part in await asyncio.gather(*workers) for number in part]
         assert len(taken) == 200 == len(set(taken))
+    finally:
+        await db.close_pool()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "act", [lambda tx, ids: queue_admin.hold(tx, ids, "why"), queue_admin.retry, queue_admin.seize]
+)
+async def test_an_administrator_locks_recipients_in_the_order_in_which_workers_do(database_url: str, act: Any) -> None:
+    await db.open_pool(3)
+    try:
+        async with db.transaction() as tx:
+            number = await queue.enqueue(tx, message("one@example.org", "two@example.org"))
+            first, second = [row[0] for row in await tx.fetch("SELECT id FROM outbound_recipient ORDER BY id")]
+        async with db.transaction() as tx:  # a new version of the first row, behind the second
+            await tx.execute("UPDATE outbound_recipient SET destination = 'other' WHERE id = %s::bigint", (first,))
+
+        async def administer() -> None:
+            async with db.transaction() as tx:
+                await act(tx, [number])
+
+        async with db.transaction() as tx:
+            lock = "SELECT id FROM outbound_recipient WHERE id = %s::bigint FOR UPDATE"
+            await tx.one(lock, (first,))
+            other = asyncio.create_task(administer())
+            for _ in range(200):
+                if await tx.one("SELECT 1 FROM pg_locks WHERE NOT granted"):
+                    break
+                await asyncio.sleep(0.01)
+            assert await tx.one(f"{lock} NOWAIT", (second,)) == (second,)
+        await other
     finally:
         await db.close_pool()
