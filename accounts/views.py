@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from allauth.account.decorators import reauthentication_required
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
@@ -14,6 +16,8 @@ from accounts import people
 from accounts.errors import PeopleError
 from accounts.forms import AppPasswordForm
 from accounts.models import Account
+
+_NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 @never_cache
@@ -32,7 +36,7 @@ def app_passwords(request: HttpRequest) -> HttpResponse:
     try:
         if "remove" in request.POST:
             number = request.POST["remove"]
-            people.remove_app_password(account, number=int(number) if number.isascii() and number.isdigit() else 0)
+            people.remove_app_password(account, number=int(number) if _NUMBER.fullmatch(number) else 0)
             messages.success(request, "The app password has been removed; programs that used it are cut off.")
             return redirect("account_app_passwords")
         if form.is_valid():

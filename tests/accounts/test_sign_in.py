@@ -251,6 +251,7 @@ def test_app_passwords_are_made_listed_and_removed_on_their_page(client: Client)
         ({"add": "1", "label": "x"}, "Choose at least one"),
         ({"add": "1", "label": "x", "scopes": ["web"]}, "not one of the available choices"),
         ({"remove": "99999999999999999999"}, "gone already"),
+        ({"remove": "9" * 5000}, "gone already"),
         ({"remove": "x"}, "gone already"),
     ):
         answer = client.post(PAGE, wrong)
