@@ -40,6 +40,7 @@ _LOGGED_IN = (
     "RIGHTS=kxte",
     "LIST-MYRIGHTS",
     "METADATA",
+    "NOTIFY",
     "LIST-METADATA",
     "QUOTA",
     "QUOTA=RES-STORAGE",

@@ -25,6 +25,7 @@ class Limits:
     orders: int = 16 * 1024 * 1024  # octets of sorted and threaded mailboxes that are remembered, whole process
     progress: float = 10.0  # seconds after which, and at which intervals, a client is told that we still work
     spool: int = 1024 * 1024  # an appended message beyond this waits in a file for its end
+    notify: int = 5_000  # mailboxes that one session may watch by NOTIFY
     thread: int = 100 * 1024  # a message beyond this is parsed in a thread
     output: int = 512 * 1024  # unsent octets at which a session stops producing
     input: int = 64 * 1024  # unread octets at which a busy session stops reading

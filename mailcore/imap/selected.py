@@ -42,8 +42,8 @@ class Selected:
     __slots__ = (
         "_changed",
         "_exists",
-        "contexts",
         "account_id",
+        "contexts",
         "dirty",
         "gone",
         "id_end",

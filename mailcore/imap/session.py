@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import logging
 from collections.abc import Callable, Mapping
@@ -32,9 +33,13 @@ from mailcore.wire.imap.numset import NumSet
 
 if TYPE_CHECKING:
     from mailcore.auth.login import Identity
+    from mailcore.imap.notifier import Notifier
     from mailcore.imap.server import Connection, Server
 
 log = logging.getLogger(__name__)
+
+# After a failed look into the store, look again.
+RETRY_SECONDS = 5.0
 
 
 class Gone(Exception):
@@ -50,6 +55,7 @@ class Session:
     """What a connection is about; handlers read and change it."""
 
     __slots__ = (
+        "_told",
         "_unsubscribe",
         "_unwatch",
         "append_to",
@@ -60,6 +66,7 @@ class Session:
         "heard",
         "identity",
         "idling",
+        "notifier",
         "selected",
         "server",
         "state",
@@ -82,6 +89,10 @@ class Session:
         self.append_to: tuple[str, append.Target] | None = None
         """The tag of an APPEND that has been checked before its literal came, and its mailbox."""
         self.upload: Upload | None = None
+        self.notifier: Notifier | None = None
+        """What NOTIFY asked for; None before the first, when IMAP's own rules say what is told."""
+        self._told = 0
+        """UIDs below have been described to a client that asked NOTIFY for that."""
         self._unsubscribe: Callable[[], None] | None = None
         self._unwatch: Callable[[], None] | None = None
 
@@ -93,7 +104,7 @@ class Session:
         try:
             greeting = response.capability_code(self.capabilities())
             self.send(response.status_line(None, "OK", f"{self.server.hostname} Mailstead ready", greeting))
-            while self.state is not State.LOGOUT and (event := await connection.next_event()) is not None:
+            while self.state is not State.LOGOUT and (event := await self._next_event()) is not None:
                 await self._handle(event)
                 await connection.drain()
             if self.state is not State.LOGOUT:
@@ -108,6 +119,8 @@ class Session:
             self.send(response.status_line(None, "BYE", "Internal error", "SERVERBUG"))
         finally:
             self.deselect()
+            if self.notifier is not None:
+                self.notifier.close()
             if self.upload is not None:
                 self.upload.close()
             if self._unwatch is not None:
@@ -115,6 +128,25 @@ class Session:
             if self.identity is not None:
                 self.server.leave(self.identity.account_id)
             connection.close()
+
+    async def _next_event(self) -> Event | None:
+        """What the client sends next; until then, what NOTIFY wants to be told goes out."""
+        connection = self.connection
+        while (notifier := self.notifier) is not None and connection.peek() is None:
+            view = self.selected if notifier.immediate else None
+            if notifier.pending:
+                await notifier.flush()
+                await connection.drain()
+                continue
+            if view is not None and (view.dirty or not view.quiet):
+                await self.refresh(expunge=True)
+                await connection.drain()
+                if not view.dirty:
+                    continue
+                asyncio.get_running_loop().call_later(RETRY_SECONDS, connection.wake)
+            if not await connection.wait():
+                break
+        return await connection.next_event()
 
     async def _handle(self, event: Event) -> None:
         match event:
@@ -331,7 +363,26 @@ class Session:
         selected.dirty = self.heard
         selected.uid_only = bool(self.enabled & Enabled.UIDONLY)
         self.selected = selected
+        self._told = selected.uidnext
         self.state = State.SELECTED
+
+    def watch(self, notifier: Notifier) -> None:
+        """From now on tell the client what NOTIFY asked for, and nothing else."""
+        if self.notifier is not None:
+            self.notifier.close()
+        self.notifier = notifier
+        if self.selected is not None:
+            self._told = self.selected.uidnext
+
+    def own_names(self, *names: str) -> None:
+        """The client itself is about to change these names: NOTIFY need not tell it (RFC 5465 §3)."""
+        if self.notifier is not None:
+            self.notifier.own(*names)
+
+    @property
+    def muted(self) -> bool:
+        """The client does not want to be told of the selected mailbox."""
+        return self.notifier is not None and not self.notifier.selected
 
     def deselect(self) -> None:
         """Leave the selected state."""
@@ -351,7 +402,7 @@ class Session:
         if changes and not any(c.mailbox_id == view.mailbox_id and c.modseq not in view.own for c in changes):
             return
         view.dirty = True
-        if self.idling:
+        if self.idling or (self.notifier is not None and self.notifier.immediate):
             self.connection.wake()
 
     # -- what the client is told unasked
@@ -392,8 +443,11 @@ class Session:
             else:
                 view.absorb(found)
                 changed = [row[0] for row in found.changed]
-        if not view.quiet:
+        if not view.quiet and not self.muted:
             self.tell(expunge=expunge)
+            if self.notifier is not None and self.notifier.items and view.uidnext > self._told:
+                first, self._told = self._told, view.uidnext
+                await self.notifier.describe(first)
         if view.contexts:
             await contexts.update(self, changed)
 
@@ -418,7 +472,7 @@ class Session:
         if report.exists is not None:
             self.send(response.exists_line(report.exists))
             self._claim_recent()
-        if report.flags:
+        if report.flags and (self.notifier is None or "FLAGCHANGE" in self.notifier.selected):
             self.send(render.flag_lines(report.flags, view, uid=True, modseq=bool(self.enabled & Enabled.CONDSTORE)))
         if not view.gone:
             known = Known(view.modseq, view.uids)

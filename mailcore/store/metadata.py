@@ -27,6 +27,11 @@ GET = sql("""
         AND (%(names)s::text[] IS NULL OR name = ANY(%(names)s::text[]))
     ORDER BY mailbox_id, name""")
 
+# Which transaction wrote a row is as good as a version of it.
+VERSIONS = sql("""
+    SELECT mailbox_id, name, xmin::text FROM annotation
+    WHERE account_id = %s::bigint AND reader_id = ANY(%s::bigint[])""")
+
 PUT = sql("""
     INSERT INTO annotation (account_id, mailbox_id, reader_id, name, value)
     SELECT %(account)s::bigint, %(mailbox)s::bigint, n.reader_id, n.name, n.value
@@ -57,6 +62,11 @@ async def get(
     for mailbox_id, name, value in await tx.fetch(GET, arguments):
         found.setdefault(mailbox_id, {})[name] = value
     return found
+
+
+async def versions(tx: Tx, account_id: int, reader_id: int) -> list[tuple[int, str, str]]:
+    """(mailbox, entry, version) of what a reader sees beside an account's mailboxes; a new value is a new version."""
+    return [(row[0], row[1], row[2]) for row in await tx.fetch(VERSIONS, (account_id, [SHARED, reader_id]))]
 
 
 async def put(tx: Tx, account_id: int, mailbox_id: int, reader_id: int, entries: Mapping[str, bytes | None]) -> None:

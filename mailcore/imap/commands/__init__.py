@@ -21,6 +21,7 @@ FAMILIES = (
     "login",
     "mailboxes",
     "metadata",
+    "notify",
     "quota",
     "replace",
     "search",

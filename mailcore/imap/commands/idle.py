@@ -6,12 +6,9 @@ import asyncio
 
 from mailcore.imap.errors import bad
 from mailcore.imap.registry import LOGGED_IN, Done, command
-from mailcore.imap.session import Gone, Session
+from mailcore.imap.session import RETRY_SECONDS, Gone, Session
 from mailcore.wire.imap import response
 from mailcore.wire.imap.frames import Line
-
-# After a failed look into the store, look again.
-_RETRY_SECONDS = 5.0
 
 
 @command("IDLE", state=LOGGED_IN)
@@ -26,11 +23,14 @@ async def idle(session: Session, command: object) -> Done:
     session.idling = True
     try:
         while True:
-            if view is not None and (view.dirty or not view.quiet):
+            if session.notifier is not None and session.notifier.pending:
+                await session.notifier.flush()
+                await connection.drain()
+            if view is not None and (view.dirty or not (view.quiet or session.muted)):
                 await session.refresh(expunge=True)
                 await connection.drain()
                 if view.dirty:
-                    asyncio.get_running_loop().call_later(_RETRY_SECONDS, connection.wake)
+                    asyncio.get_running_loop().call_later(RETRY_SECONDS, connection.wake)
             event = connection.framer.next_event()
             if event is not None:
                 break

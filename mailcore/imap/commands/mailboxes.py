@@ -13,7 +13,7 @@ from mailcore.store import acl, mailboxes
 from mailcore.store.acl import Right
 from mailcore.wire.imap import response
 from mailcore.wire.imap.commands import Command, CreateArgs, MailboxArgs, RenameArgs
-from mailcore.wire.imap.mailbox_name import MailboxNameError, check_new_name
+from mailcore.wire.imap.mailbox_name import MailboxNameError, check_new_name, parents
 
 
 @command("CREATE", state=LOGGED_IN)
@@ -24,6 +24,7 @@ async def create(session: Session, command: Command) -> Done:
     if len(args.special_use) > 1:
         raise no("A mailbox has one special use at most", "USEATTR")
     use = args.special_use[0] if args.special_use else None
+    session.own_names(args.mailbox, *parents(args.mailbox))
     try:
         async with db.transaction() as tx:
             account_id, name = await acl.resolve_new(tx, session.account_id, args.mailbox)
@@ -43,6 +44,7 @@ async def delete(session: Session, command: Command) -> Done:
     """Remove a mailbox with its messages; other sessions that have it selected are told BYE."""
     args = cast(MailboxArgs, command.args)
     view = session.selected
+    session.own_names(args.mailbox)
     async with db.transaction() as tx:
         place = (await acl.resolve(tx, session.account_id, args.mailbox)).require(Right.DELETE_MAILBOX)
         await mailboxes.delete(tx, place.account_id, place.mailbox.name)
@@ -57,6 +59,7 @@ async def rename(session: Session, command: Command) -> Done:
     """Rename a mailbox and those below it; of INBOX, move its messages to a new mailbox."""
     args = cast(RenameArgs, command.args)
     _check(args.target)
+    session.own_names(args.source, args.target, *parents(args.target))
     async with db.transaction() as tx:
         place = (await acl.resolve(tx, session.account_id, args.source)).require(Right.DELETE_MAILBOX)
         account_id, name = await acl.resolve_new(tx, session.account_id, args.target)
@@ -70,6 +73,7 @@ async def rename(session: Session, command: Command) -> Done:
 async def subscribe(session: Session, command: Command) -> Done:
     """Add a name to those that the person wants to see; it need not exist."""
     args = cast(MailboxArgs, command.args)
+    session.own_names(args.mailbox)
     async with db.transaction() as tx:
         await mailboxes.subscribe(tx, session.account_id, args.mailbox)
     return Done("SUBSCRIBE completed")
@@ -79,6 +83,7 @@ async def subscribe(session: Session, command: Command) -> Done:
 async def unsubscribe(session: Session, command: Command) -> Done:
     """Take a name from those that the person wants to see."""
     args = cast(MailboxArgs, command.args)
+    session.own_names(args.mailbox)
     async with db.transaction() as tx:
         await mailboxes.unsubscribe(tx, session.account_id, args.mailbox)
     return Done("UNSUBSCRIBE completed")

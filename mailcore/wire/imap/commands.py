@@ -9,6 +9,7 @@ from mailcore.wire.imap.acl import RightsArgs, SetAclArgs
 from mailcore.wire.imap.fetch_item import FetchItem
 from mailcore.wire.imap.frames import Literal, StreamedLiteral
 from mailcore.wire.imap.metadata import GetMetadataArgs, SetMetadataArgs
+from mailcore.wire.imap.notify import NotifyArgs
 from mailcore.wire.imap.numset import SequenceSet
 from mailcore.wire.imap.parse_search import EsearchArgs, Partial, SearchArgs, TagsArgs, ThreadArgs
 from mailcore.wire.imap.quota import QuotaArgs, SetQuotaArgs
@@ -245,6 +246,7 @@ Args = (
     | NumbersArgs
     | RightsArgs
     | SetAclArgs
+    | NotifyArgs
     | GetMetadataArgs
     | SetMetadataArgs
     | QuotaArgs

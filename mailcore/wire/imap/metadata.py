@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from mailcore.wire.imap.errors import ImapSyntaxError
@@ -124,6 +124,11 @@ def metadata_line(name: str, values: Mapping[str, bytes | None], *, utf8: bool =
     """* METADATA INBOX (/shared/comment "text" /private/comment NIL)."""
     pairs = paren(astring(key) + b" " + _written(value) for key, value in values.items())
     return untagged_line(b"METADATA", _name(name, utf8), pairs)
+
+
+def changed_line(name: str, keys: Iterable[str], *, utf8: bool = False) -> bytes:
+    """* METADATA INBOX /shared/comment: entries that have another value now (RFC 5464 §4.4.2)."""
+    return untagged_line(b"METADATA", _name(name, utf8), *map(astring, keys))
 
 
 def _name(name: str, utf8: bool) -> bytes:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mailcore.wire.imap import acl, metadata, quota
+from mailcore.wire.imap import acl, metadata, notify, quota
 from mailcore.wire.imap.commands import (
     AppendArgs,
     Args,
@@ -318,6 +318,7 @@ COMMANDS: Mapping[str, Grammar] = {
     "LIST": Grammar(parse_list, "[(selection ...)] reference pattern | (pattern ...) [RETURN (option ...)]"),
     "LSUB": Grammar(parse_lsub, "reference pattern"),
     "STATUS": Grammar(_status, "mailbox (item ...)"),
+    "NOTIFY": Grammar(notify.parse_notify, "NONE | SET [STATUS] (filter (event ...)|NONE) ..."),
     "GETACL": Grammar(_arguments(MailboxArgs, _MAILBOX), "mailbox"),
     "MYRIGHTS": Grammar(_arguments(MailboxArgs, _MAILBOX), "mailbox"),
     "SETACL": Grammar(acl.parse_setacl, "mailbox identifier [+|-]rights"),

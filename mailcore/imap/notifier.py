@@ -1,0 +1,290 @@
+"""What a client hears of mailboxes that it has not selected (RFC 5465).
+
+The store's hints only say that something happened. What, is found by comparing the mailboxes as they are with how the
+client was told of them last: so nothing is lost when hints are, and a slow client costs one comparison, not a queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from mailcore import db, wake
+from mailcore.errors import MailError
+from mailcore.imap.capabilities import Enabled
+from mailcore.imap.commands import fetch
+from mailcore.store import acl, mailboxes, metadata
+from mailcore.store.acl import Place, Right
+from mailcore.store.mailboxes import INBOX, SEPARATOR
+from mailcore.wake import Change
+from mailcore.wire.imap import response
+from mailcore.wire.imap.metadata import changed_line
+from mailcore.wire.imap.notify import SELECTED, EventGroup
+
+if TYPE_CHECKING:
+    from mailcore.imap.session import Session
+
+log = logging.getLogger(__name__)
+
+# Seconds between two looks into the store, and after one that failed.
+BREATH, RETRY = 0.05, 5.0
+Key = tuple[int, int]
+NOTHING: frozenset[str] = frozenset()
+
+
+class Overflow(Exception):
+    """There is more to watch than one session may."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """All that can be told of, at one moment; `annotations` maps entries (mailbox, name) to their versions."""
+
+    places: dict[Key, Place]
+    subscribed: frozenset[str]
+    annotations: dict[tuple[Key, str], str]
+
+
+class Notifier:
+    """One session's NOTIFY."""
+
+    def __init__(self, session: Session, groups: tuple[EventGroup, ...]) -> None:
+        self._session = session
+        chosen = next((group for group in groups if group.filter in SELECTED), EventGroup("SELECTED"))
+        self.selected: frozenset[str] = chosen.events
+        """Events of the selected mailbox that are wanted; none = silence about it."""
+        self.immediate = bool(chosen.events) and chosen.filter == "SELECTED"
+        """They are told as they happen, not only after commands and in IDLE."""
+        self.items = chosen.items
+        """What is told of new messages in it."""
+        self.pending = False
+        """Something may have happened."""
+        self._groups = tuple(group for group in groups if group.filter not in SELECTED)
+        self._events = NOTHING.union(*(group.events for group in self._groups))
+        self._known = Picture({}, frozenset(), {})
+        self._followed: dict[int, Callable[[], None]] = {}
+        self._own: set[str] = set()
+
+    # -- from outside
+
+    async def start(self) -> bytes:
+        """Begin to watch; returns what STATUS says now of the mailboxes whose messages are watched. Raises Overflow."""
+        if not self._groups:
+            return b""
+        self._follow((self._session.account_id,))
+        self._known = await self._look()
+        return b"".join(self._status(place) for key, place in self._known.places.items() if self._watched(key, place))
+
+    def close(self) -> None:
+        """Watch no more."""
+        for unsubscribe in self._followed.values():
+            unsubscribe()
+        self._followed.clear()
+        self.pending = False
+
+    def own(self, *names: str) -> None:
+        """The session itself is about to change these names: it need not be told (RFC 5465 §3)."""
+        if self._groups:
+            self._own.update(names)
+
+    async def flush(self) -> None:
+        """Tell what has happened. Never raises for trouble of the store: then it looks again."""
+        self.pending = False
+        own, self._own = self._own, set()
+        try:
+            now = await self._look()
+        except MailError as error:
+            log.warning("no notifications for %s: %s", self._session.who, error.private or error.text)
+            self._own |= own
+            self._again(RETRY)
+            return
+        except Overflow:
+            self.overflow()
+            return
+        before, self._known = self._known, now
+        self._session.send(b"".join((*self._names(before, now, own), *self._messages(before, now))))
+        self._session.send(b"".join(self._metadata(before, now)))
+
+    async def describe(self, first: int) -> None:
+        """Say what was asked for of the new messages of the selected mailbox, which begin with this UID."""
+        view = self._session.view
+        plan = replace(fetch.plan(self.items, self._session), seen=False)
+        await fetch.send_planned(self._session, plan, [slice(bisect_left(view.uids, first), len(view.uids))])
+
+    def overflow(self) -> None:
+        """Give up: from now on as after NOTIFY NONE (RFC 5465 §5.8)."""
+        self.close()
+        self._groups, self.selected, self.immediate, self.items = (), NOTHING, False, ()
+        self._session.send(
+            response.status_line(None, "OK", "There is too much to watch: NOTIFY is off", "NOTIFICATIONOVERFLOW")
+        )
+
+    # -- hearing
+
+    def _heard(self, changes: tuple[Change, ...]) -> None:
+        if not self.pending:
+            self._again(BREATH)
+
+    def _again(self, delay: float) -> None:
+        asyncio.get_running_loop().call_later(delay, self._wake)
+
+    def _wake(self) -> None:
+        if self._followed:
+            self.pending = True
+            self._session.connection.wake()
+
+    def _follow(self, accounts: Iterable[int]) -> None:
+        wanted = set(accounts)
+        for account_id in self._followed.keys() - wanted:
+            self._followed.pop(account_id)()
+        for account_id in wanted - self._followed.keys():
+            self._followed[account_id] = wake.subscribe(account_id, self._heard)
+            self._again(BREATH)  # for what happened before
+
+    # -- looking
+
+    async def _look(self) -> Picture:
+        """The mailboxes of the filters as they are now, and whatever else the events speak of."""
+        session, limits = self._session, self._session.server.limits
+        account_id = session.account_id
+        beyond = any(group.filter in ("SUBSCRIBED", "SUBTREE", "SUBTREE-ONE", "MAILBOXES") for group in self._groups)
+        async with db.read() as tx:
+            found = [Place(account_id, mailbox) for mailbox in await mailboxes.all(tx, account_id)]
+            others = await acl.shared(tx, account_id) if beyond else []
+            subscribed = frozenset(await mailboxes.subscriptions(tx, account_id))
+            places = {(place.account_id, place.mailbox.id): place for place in (*found, *others)}
+            watched = [place for place in places.values() if self._group(place.name, place, subscribed) is not None]
+            if len(watched) > limits.notify:
+                raise Overflow
+            self._follow({account_id, *(place.account_id for place in watched)})
+            annotations: dict[tuple[Key, str], str] = {}
+            if self._events & {"MAILBOXMETADATACHANGE", "SERVERMETADATACHANGE"}:
+                for owner in {account_id, *(place.account_id for place in watched)}:
+                    for mailbox_id, name, version in await metadata.versions(tx, owner, account_id):
+                        annotations[(owner, mailbox_id), name] = version
+        return Picture(places, subscribed, annotations)
+
+    def _group(self, name: str, place: Place | None, subscribed: frozenset[str]) -> EventGroup | None:
+        """The first group whose filter names the mailbox (RFC 5465 §6); None when it is nobody's business."""
+        for group in self._groups:
+            match group.filter:
+                case "PERSONAL":
+                    fits = not acl.is_elsewhere(name)
+                case "INBOXES":
+                    fits = name == INBOX or (place is not None and not place.owner and _is_junk(place))
+                case "SUBSCRIBED":
+                    fits = name in subscribed
+                case "SUBTREE":
+                    fits = any(name == root or name.startswith(root + SEPARATOR) for root in group.names)
+                case "SUBTREE-ONE":
+                    fits = name in group.names or name.rpartition(SEPARATOR)[0] in group.names
+                case _:
+                    fits = name in group.names
+            if fits:
+                return group
+        return None
+
+    def _wants(self, event: str, name: str, place: Place | None, subscribed: frozenset[str]) -> bool:
+        group = self._group(name, place, subscribed)
+        return group is not None and event in group.events
+
+    def _watched(self, key: Key, place: Place) -> bool:
+        """Whether STATUS responses speak of a mailbox: the selected one is another matter."""
+        view = self._session.selected
+        if view is not None and key == (view.account_id, view.mailbox_id):
+            return False
+        may = bool(place.rights & Right.READ)
+        return may and self._wants("MESSAGENEW", place.name, place, self._known.subscribed)
+
+    # -- telling
+
+    def _messages(self, before: Picture, now: Picture) -> Iterable[bytes]:
+        for key, place in now.places.items():
+            old, is_ = before.places.get(key), place.mailbox
+            renamed = old is not None and old.name != place.name
+            if old is not None and not renamed and old.mailbox.highest_modseq == is_.highest_modseq:
+                continue
+            if not self._watched(key, place):
+                continue
+            was = (0, 1) if old is None else (old.mailbox.messages, old.mailbox.uidnext)
+            flags = old is not None and self._wants("FLAGCHANGE", place.name, place, now.subscribed)
+            if renamed or flags or was != (is_.messages, is_.uidnext):
+                yield self._status(place)
+
+    def _status(self, place: Place) -> bytes:
+        mailbox = place.mailbox
+        values: dict[str, int | str | None] = {
+            "MESSAGES": mailbox.messages,
+            "UIDNEXT": mailbox.uidnext,
+            "UIDVALIDITY": mailbox.uidvalidity,
+            "UNSEEN": mailbox.unseen,
+        }
+        if self._session.enabled & Enabled.CONDSTORE:
+            values["HIGHESTMODSEQ"] = mailbox.highest_modseq
+        return response.status_data_line(place.name, values, utf8=self._session.utf8)
+
+    def _names(self, before: Picture, now: Picture, own: set[str]) -> Iterable[bytes]:
+        """LIST for mailboxes that came, left or changed their name, and for subscriptions (RFC 5465 §5.4, §5.5)."""
+        told: set[str] = set(own)
+        renamed = {
+            old.name: place
+            for key, place in now.places.items()
+            if (old := before.places.get(key)) is not None and old.name != place.name
+        }
+        for oldname, place in _free_first(renamed):
+            if place.name not in told and self._wants("MAILBOXNAME", place.name, place, now.subscribed):
+                told.add(place.name)
+                yield self._listed(place.name, now, oldname=oldname)
+        for key, place in now.places.items():
+            if key not in before.places and place.name not in told:
+                if self._wants("MAILBOXNAME", place.name, place, now.subscribed):
+                    told.add(place.name)
+                    yield self._listed(place.name, now)
+        present = {place.name for place in now.places.values()}
+        for key, old in before.places.items():
+            if key not in now.places and old.name not in told and old.name not in present:
+                if self._wants("MAILBOXNAME", old.name, old, before.subscribed):
+                    told.add(old.name)
+                    yield self._listed(old.name, now, gone=True)
+        for name in sorted(before.subscribed ^ now.subscribed):
+            if name not in told and self._wants("SUBSCRIPTIONCHANGE", name, None, before.subscribed | now.subscribed):
+                yield self._listed(name, now, gone=name not in present)
+
+    def _listed(self, name: str, now: Picture, *, gone: bool = False, oldname: str | None = None) -> bytes:
+        attributes = ["\\NonExistent"] if gone else []
+        if name in now.subscribed:
+            attributes.append("\\Subscribed")
+        return response.list_line(name, attributes, utf8=self._session.utf8, oldname=oldname)
+
+    def _metadata(self, before: Picture, now: Picture) -> Iterable[bytes]:
+        """METADATA with the names of entries that changed (RFC 5465 §5.6, §5.7)."""
+        changed: dict[Key, list[str]] = {}
+        for entry in before.annotations.keys() | now.annotations.keys():
+            if before.annotations.get(entry) != now.annotations.get(entry):
+                changed.setdefault(entry[0], []).append(entry[1])
+        for key, names in sorted(changed.items()):
+            if key == (self._session.account_id, metadata.SERVER):
+                if "SERVERMETADATACHANGE" in self._events:
+                    yield changed_line("", sorted(names), utf8=self._session.utf8)
+                continue
+            place = now.places.get(key)
+            if place is not None and self._wants("MAILBOXMETADATACHANGE", place.name, place, now.subscribed):
+                yield changed_line(place.name, sorted(names), utf8=self._session.utf8)
+
+
+def _free_first(renamed: Mapping[str, Place]) -> Iterable[tuple[str, Place]]:
+    """Renamings by their old names in an order in which a new name is free when it is taken, if there is one."""
+    waiting = dict(renamed)
+    while waiting:
+        free = [old for old, place in waiting.items() if place.name not in waiting] or [next(iter(waiting))]
+        for old in free:
+            yield old, waiting.pop(old)
+
+
+def _is_junk(place: Place) -> bool:
+    """Delivery files into INBOX and the mailbox for junk."""
+    return place.mailbox.special_use == "\\Junk"
