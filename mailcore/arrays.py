@@ -7,6 +7,8 @@ insert of 8 messages (50 arrays): 1.0 ms of Python with lists, 0.2 ms with these
 from __future__ import annotations
 
 import struct
+import sys
+from array import array
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, ClassVar
@@ -143,6 +145,20 @@ def register(context: AdaptContext) -> None:
     """Make a connection or cursor understand these arrays as parameters."""
     for kind, dumper in _DUMPERS:
         context.adapters.register_dumper(kind, dumper)
+
+
+# A UID of 32 bits as four octets, so that any number of them travel as one value; `unpack_uids` reads it.
+PACKED_UID = "int4send((uid - 2147483648)::int)"
+
+
+def unpack_uids(packed: bytes) -> array[int]:
+    """The UIDs behind PACKED_UIDs that follow each other."""
+    # What int4 calls negative has the top bit set: one exclusive-or over all of them turns it.
+    turned = int.from_bytes(packed) ^ int.from_bytes(b"\x80\0\0\0" * (len(packed) // 4))
+    uids = array("I", turned.to_bytes(len(packed)))
+    if sys.byteorder == "little":
+        uids.byteswap()
+    return uids
 
 
 def columns(rows: Sequence[tuple[Any, ...]], kinds: Sequence[Callable[[Sequence[Any]], Array]]) -> list[Array]:

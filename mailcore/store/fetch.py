@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from array import array
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from mailcore.arrays import Int4s, Int8s
+from mailcore.arrays import PACKED_UID, Int4s, Int8s, unpack_uids
 from mailcore.db import AsyncTx, Row, Tx, sql
 from mailcore.errors import Code, MailError
 
@@ -34,8 +33,8 @@ MESSAGE_COLUMNS = (
 COLUMNS = frozenset(ENTRY_COLUMNS + MESSAGE_COLUMNS)
 NARROW_COLUMNS = frozenset(ENTRY_COLUMNS)
 
-UIDS = sql("""
-    SELECT coalesce(string_agg(int4send((uid - 2147483648)::int), ''::bytea ORDER BY uid), ''::bytea)
+UIDS = sql(f"""
+    SELECT coalesce(string_agg({PACKED_UID}, ''::bytea ORDER BY uid), ''::bytea)
     FROM entry WHERE account_id = %s::bigint AND mailbox_id = %s::bigint""")
 
 FLAGS = sql("""
@@ -111,11 +110,7 @@ class Placement(NamedTuple):
 async def uids(tx: Tx, account_id: int, mailbox_id: int) -> array[int]:
     """All UIDs of a mailbox, ascending, as 32-bit unsigned numbers: 4 octets each, one packed value on the wire."""
     row = await tx.one(UIDS, (account_id, mailbox_id))
-    # int4send of (uid - 2^31) in network order; flipping the top bit of each number gives the uid back.
-    numbers = array("I", row[0] if row else b"")
-    if sys.byteorder == "little":
-        numbers.byteswap()
-    return array("I", [number ^ 0x80000000 for number in numbers])
+    return unpack_uids(row[0] if row else b"")
 
 
 async def flags(tx: Tx, account_id: int, mailbox_id: int, lo: int, hi: int) -> list[Row]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import unicodedata
 
 from mailcore.mime import Addr, Summary, fold, is_reply
 
@@ -18,14 +19,20 @@ PARTS = ("from", "to", "cc", "displayfrom", "displayto")
 
 def subject(summary: Summary) -> str:
     """The base subject in the form that is compared."""
-    return fold(summary.base_subject)
+    return _form(summary.base_subject)
+
+
+def _form(text: str) -> str:
+    """For comparison octet by octet: an accent comes after its letter, in no case (RFC 5051 i;unicode-casemap)."""
+    folded = fold(text).upper()
+    return folded if folded.isascii() else unicodedata.normalize("NFD", folded)
 
 
 def sort_keys(summary: Summary) -> str:
-    """PARTS, folded, with SEPARATOR between them; a part is empty when the message has no such address."""
+    """PARTS as they are compared, with SEPARATOR between them; empty where the message has no such address."""
     lists = (summary.from_, summary.to, summary.cc)
     names = [_local_part(people) for people in lists] + [_display(people) for people in lists[:2]]
-    return SEPARATOR.join([fold(name).replace(SEPARATOR, " ") if name else "" for name in names])
+    return SEPARATOR.join([_form(name).replace(SEPARATOR, " ") if name else "" for name in names])
 
 
 def _local_part(people: tuple[Addr, ...]) -> str:

@@ -133,7 +133,7 @@ SORTS: list[Any] = [
     ([{"property": "receivedAt", "isAscending": False}], "file big reply plan"),
     ([{"property": "size", "isAscending": False}], "big file reply plan"),
     ([{"property": "from"}, {"property": "receivedAt"}], "reply file plan big"),
-    ([{"property": "subject"}, {"property": "receivedAt"}], "file plan reply big"),
+    ([{"property": "subject"}, {"property": "receivedAt"}], "file big plan reply"),
     (
         [{"property": "hasKeyword", "keyword": "$flagged", "isAscending": False}, {"property": "receivedAt"}],
         "reply plan big file",

@@ -124,6 +124,7 @@ leaves = st.one_of(
     ),
     st.builds(search.Size, st.sampled_from("<>"), st.integers(100, 200)),
     st.builds(lambda lo, n: search.Uids(((lo, lo + n), (lo + 20, lo + 21))), st.integers(1, 30), st.integers(0, 5)),
+    st.builds(lambda lo, n: search.Uids(((lo, lo + n), (lo + n + 2, 9_999))), st.integers(1, 30), st.integers(0, 5)),
 )
 trees = st.recursive(
     leaves,

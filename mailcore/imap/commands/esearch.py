@@ -39,6 +39,8 @@ async def esearch(session: Session, command: Command) -> Done:
         raise bad("Sequence numbers are those of the selected mailbox: search by UID")
     if elsewhere and "SAVE" in returns:
         raise bad("SAVE is for the selected mailbox only (RFC 7377 section 2.1)")
+    if args.search.charset is not None and session.enabled & Enabled.UTF8:
+        raise bad("After ENABLE UTF8=ACCEPT a search names no charset: it is UTF-8 (RFC 9755 section 3)")
     if search_key.uses_modseq(args.search.key):
         session.enabled |= Enabled.CONDSTORE
     views = [session.view] if not elsewhere else await _views(session, sources)
@@ -53,10 +55,9 @@ async def esearch(session: Session, command: Command) -> Done:
 
 async def _search(session: Session, tag: str, args: SearchArgs, view: Selected) -> None:
     returns = args.returns or frozenset()
-    saved = view.saved
+    criterion = criteria.criterion(args.key, view, view.saved)
     if "SAVE" in returns:
         view.saved = NumSet()
-    criterion = criteria.criterion(args.key, view, saved)
     modseqs: dict[int, int] | None = None
     scores: list[int] | None = None
     async with db.read() as tx:

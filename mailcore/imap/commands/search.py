@@ -12,6 +12,7 @@ from mailcore import db
 from mailcore.imap import contexts, criteria, finding
 from mailcore.imap.capabilities import Enabled
 from mailcore.imap.contexts import Context
+from mailcore.imap.errors import bad
 from mailcore.imap.registry import SELECTED, Done, command
 from mailcore.imap.session import Session
 from mailcore.store import search
@@ -45,11 +46,12 @@ async def run(session: Session, command: Command) -> None:
     view, returns = session.view, args.returns or frozenset()
     if "UPDATE" in returns:
         contexts.check_tag(session, command.tag)
-    saved = view.saved
+    if args.charset is not None and not args.sort and session.enabled & Enabled.UTF8:
+        raise bad("After ENABLE UTF8=ACCEPT a search names no charset: it is UTF-8 (RFC 9755 section 3)")
+    criterion = criteria.criterion(args.key, view, view.saved)
     if "SAVE" in returns:
-        # A failed search leaves an empty result behind (RFC 5182 §2.1).
+        # A search that fails from here on leaves an empty result behind (RFC 5182 §2.1).
         view.saved = NumSet()
-    criterion = criteria.criterion(args.key, view, saved)
     by = sort_keys(args)
     modseqs: dict[int, int] | None = None
     if search_key.uses_modseq(args.key):

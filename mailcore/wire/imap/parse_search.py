@@ -49,7 +49,7 @@ class SearchArgs:
     """
 
     key: SearchKey
-    charset: str = "US-ASCII"
+    charset: str | None = None
     returns: frozenset[str] | None = None
     sort: tuple[tuple[str, bool], ...] = ()
     partial: Partial | None = None
@@ -119,7 +119,7 @@ def _source(cursor: Cursor) -> tuple[str, tuple[str, ...]]:
 
 def _search(cursor: Cursor) -> SearchArgs:
     returns, partial = _returns(cursor)
-    charset = "US-ASCII"
+    charset = None
     if cursor.text[cursor.pos : cursor.pos + 8].upper() == b"CHARSET ":
         cursor.pos += len(b"CHARSET ")
         charset = check_charset(cursor.astring("a charset"))
