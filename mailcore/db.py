@@ -213,9 +213,16 @@ class AsyncTx:
             await self._stream(query, values, take)
 
     async def _stream(self, query: str, values: Sequence[arrays.Array], take: Callable[[bytes | None], object]) -> None:
+        pgconn = self._connection.pgconn
         await self._send(query, values)
-        self._connection.pgconn.set_single_row_mode()
-        await _results(self._connection.pgconn, take)
+        pgconn.set_single_row_mode()
+        try:
+            await _results(pgconn, take)
+        finally:
+            if pgconn.transaction_status == TransactionStatus.IDLE:
+                # libpq keeps the mode for the first statement of a pipeline; only one outside of pipelines ends it.
+                pgconn.send_query(b"SELECT")
+                await _results(pgconn)
 
     async def batch(self, *statements: tuple[str, Params]) -> list[list[Row]]:
         cursors = []

@@ -224,7 +224,7 @@ def test_sessions_survive_a_database_that_is_away(
             "c FETCH 1 FLAGS",
             "d STORE 1 +FLAGS (\\Seen)",
             "e STATUS INBOX (MESSAGES)",
-            "f SEARCH ALL",
+            "f SEARCH BODY one",
             "g COPY 1 Trash",
             "h APPEND INBOX {5+}\r\nhello",
             "i EXPUNGE",
