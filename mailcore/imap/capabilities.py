@@ -97,9 +97,12 @@ def before_login(*, can_start_tls: bool, mechanisms: Sequence[str]) -> list[str]
     return names
 
 
-def after_login(message_size: int, *, jmap: bool) -> list[str]:
-    """For a client that has logged in; `jmap`: there is an address of JMAP to tell."""
-    names = [*_LOGGED_IN, f"APPENDLIMIT={message_size}"]
+def after_login(message_size: int, messages: int, *, jmap: bool) -> list[str]:
+    """For a client that has logged in: the size of a message and the number of messages that one command may handle.
+
+    `jmap`: there is an address of JMAP to tell.
+    """
+    names = [*_LOGGED_IN, f"APPENDLIMIT={message_size}", f"MESSAGELIMIT={messages}"]
     if jmap:
         names.append("JMAPACCESS")
     return names

@@ -23,6 +23,7 @@ class Limits:
     tails: int = 32 * 1024 * 1024  # octets of FETCH answers that are remembered, whole process
     tails_kept: float = 300.0  # seconds after their last use
     orders: int = 16 * 1024 * 1024  # octets of sorted and threaded mailboxes that are remembered, whole process
+    messages: int = 1_000_000  # that one FETCH, STORE, COPY or MOVE may handle
     progress: float = 10.0  # seconds after which, and at which intervals, a client is told that we still work
     spool: int = 1024 * 1024  # an appended message beyond this waits in a file for its end
     notify: int = 5_000  # mailboxes that one session may watch by NOTIFY

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _BOTH = ("SEARCH", "SORT", "THREAD", "STORE", "COPY", "MOVE", "EXPUNGE", "REPLACE")
 SLOW = frozenset(
-    (*_BOTH, *(f"UID {name}" for name in _BOTH), "APPEND", "SELECT", "EXAMINE", "CLOSE", "DELETE", "RENAME")
+    (*_BOTH, *(f"UID {name}" for name in _BOTH), "APPEND", "SELECT", "EXAMINE", "ESEARCH", "CLOSE", "DELETE", "RENAME")
 )
 
 

@@ -320,7 +320,10 @@ class Session:
     def capabilities(self) -> list[str]:
         """What the client may use now."""
         if self.identity is not None:
-            return capabilities.after_login(self.server.message_size, jmap=self.server.jmap_url is not None)
+            server = self.server
+            return capabilities.after_login(
+                server.message_size, server.limits.messages, jmap=server.jmap_url is not None
+            )
         tls = self.connection.tls
         can = self.server.ssl_context is not None and not tls
         mechanisms = self.mechanisms if self.may_log_in() else ()

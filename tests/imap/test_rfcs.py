@@ -27,7 +27,7 @@ def announced() -> set[str]:
     return {
         *capabilities.before_login(can_start_tls=True, mechanisms=mechanisms),
         *capabilities.before_login(can_start_tls=False, mechanisms=()),
-        *capabilities.after_login(1000, jmap=True),
+        *capabilities.after_login(1000, 1000, jmap=True),
     }
 
 

@@ -6,6 +6,7 @@ from typing import cast
 
 from mailcore import db
 from mailcore.errors import Code, MailError
+from mailcore.imap import messagelimit
 from mailcore.imap.capabilities import Enabled
 from mailcore.imap.errors import no
 from mailcore.imap.registry import SELECTED, Done, command
@@ -44,7 +45,9 @@ async def move(session: Session, command: Command) -> Done:
 async def _transfer(session: Session, command: Command, *, moving: bool) -> transfer.Transferred:
     args = cast(CopyArgs, command.args)
     view = session.view
-    uids = view.pick(view.slices(args.numbers, uid=command.uid))
+    slices = view.slices(args.numbers, uid=command.uid)
+    messagelimit.check(session, slices)
+    uids = view.pick(slices)
     async with db.transaction() as tx:
         try:
             target = (await acl.resolve(tx, session.account_id, args.mailbox)).require(Right.INSERT)

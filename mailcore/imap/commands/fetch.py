@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 from mailcore import db
 from mailcore.db import Row
 from mailcore.errors import Code, MailError
-from mailcore.imap import bodies, render
+from mailcore.imap import bodies, messagelimit, render
 from mailcore.imap.bodies import Piece, Wanted
 from mailcore.imap.capabilities import Enabled
 from mailcore.imap.errors import no
@@ -87,11 +87,12 @@ async def fetch_(session: Session, command: Command) -> Done:
         slices = await _changed(session, args, slices)
     if args.partial is not None:
         slices = _part(slices, args.partial)
+    slices, cut = messagelimit.within(session, slices)
     expected = sum(part.stop - part.start for part in slices)
     found = await send_planned(session, prepared, slices)
     if found < expected and not command.uid:
         raise no(f"{expected - found} of the messages have been expunged meanwhile", "EXPUNGEISSUED")
-    return Done("FETCH completed")
+    return Done("FETCH completed", cut)
 
 
 async def send_planned(session: Session, plan: Plan, slices: Iterable[slice]) -> int:

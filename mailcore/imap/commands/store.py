@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 from mailcore import db
-from mailcore.imap import render
+from mailcore.imap import messagelimit, render
 from mailcore.imap.capabilities import Enabled
 from mailcore.imap.commands.append import split_flags
 from mailcore.imap.errors import no
@@ -32,7 +32,8 @@ async def store(session: Session, command: Command) -> Done:
     bits, keywords = _permitted(view, args)
     if args.unchangedsince is not None:
         session.enabled |= Enabled.CONDSTORE
-    uids = view.pick(view.slices(args.numbers, uid=command.uid))
+    slices, cut = messagelimit.within(session, view.slices(args.numbers, uid=command.uid))
+    uids = view.pick(slices)
     if not uids:
         return Done("STORE completed")
     async with db.transaction() as tx:
@@ -49,7 +50,7 @@ async def store(session: Session, command: Command) -> Done:
     missing = len(uids) - stored.found
     if missing and not command.uid:
         raise no(f"{missing} of the messages have been expunged meanwhile", "EXPUNGEISSUED")
-    return Done("STORE completed")
+    return Done("STORE completed", cut)
 
 
 def _permitted(view: Selected, args: StoreArgs) -> tuple[int, tuple[str, ...]]:
