@@ -110,9 +110,9 @@ async def _results(
         if not moved.done():
             moved.set_result(None)
 
+    unsent = pgconn.flush()
     loop.add_reader(socket, wake)
     try:
-        unsent = pgconn.flush()
         while True:
             if unsent:
                 loop.add_writer(socket, wake)
@@ -288,8 +288,13 @@ def run_sync(verb: Coroutine[Any, Any, T]) -> T:
 _pool: AsyncConnectionPool[psycopg.AsyncConnection[Row]] | None = None
 
 
+# What libpq knows nothing of: Django's own options.
+_DJANGO_ONLY = frozenset(("server_side_binding", "pool", "isolation_level", "assume_role", "options"))
+
+
 def dsn() -> str:
-    """The connection string of Django's default database, so that both drivers always mean the same one."""
+    """The connection string of Django's default database, so that both drivers always mean the same one, and reach it
+    in the same way: with the same TLS, above all."""
     config = settings.DATABASES["default"]
     named = {
         "dbname": config["NAME"],
@@ -297,8 +302,14 @@ def dsn() -> str:
         "password": config["PASSWORD"],
         "host": config["HOST"],
         "port": config["PORT"],
+        **{key: value for key, value in config.get("OPTIONS", {}).items() if key not in _DJANGO_ONLY},
     }
     return psycopg.conninfo.make_conninfo(**{key: str(value) for key, value in named.items() if value})
+
+
+def _server_options() -> str:
+    """Settings of each of our connections, after those that DATABASE_URL asks for."""
+    return f"{settings.DATABASES['default'].get('OPTIONS', {}).get('options', '')} -c timezone=UTC -c jit=off".strip()
 
 
 async def _configure(connection: psycopg.AsyncConnection[Row]) -> None:
@@ -338,7 +349,7 @@ async def open_pool(max_size: int = 8, *, timeout: float = WAIT_FOR_CONNECTION) 
         raise RuntimeError("the pool is open already")
     pool: AsyncConnectionPool[psycopg.AsyncConnection[Row]] = AsyncConnectionPool(
         dsn(),
-        kwargs={"autocommit": True, "options": "-c timezone=UTC -c jit=off"},
+        kwargs={"autocommit": True, "options": _server_options()},
         min_size=1,
         max_size=max_size,
         timeout=timeout,

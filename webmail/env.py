@@ -13,9 +13,19 @@ import django
 
 from mailcore.conf import Conf, ConfigError
 
+# A server that vanishes without a word (its machine, or the network between) is given up after half a minute instead of
+# hours, in which every connection of the pool would wait for it.
+_KEEPALIVES = {
+    "keepalives_idle": "15",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "30000",
+}
+
 
 def database(url: str) -> dict[str, Any]:
-    """Django's DATABASES entry for a postgres:// URL; socket directories are given as ?host=/path."""
+    """Django's DATABASES entry for a postgres:// URL; its query names libpq's parameters (?sslmode=verify-full), and a
+    socket directory as ?host=/path."""
     parts = urlsplit(url)
     if parts.scheme not in ("postgres", "postgresql"):
         raise ConfigError("DATABASE_URL: must begin with postgresql://")
@@ -29,7 +39,7 @@ def database(url: str) -> dict[str, Any]:
         "PORT": query.pop("port", str(parts.port or "")),
         "CONN_MAX_AGE": 60,
         # Server-side binding, so that both drivers of mailcore.db give every statement the same types.
-        "OPTIONS": {"server_side_binding": True, **query},
+        "OPTIONS": {"server_side_binding": True, **_KEEPALIVES, **query},
         # A suite of several workers, and CI's, each get a database of their own from this name.
         "TEST": {"NAME": "test_" + (unquote(parts.path.lstrip("/")) or "mailstead")},
     }

@@ -7,9 +7,11 @@ import time
 
 import psycopg
 import pytest
+from django.conf import settings
 
 from mailcore import db
 from mailcore.errors import Code, MailError
+from webmail import env
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
 
@@ -59,5 +61,27 @@ async def test_whoever_finds_no_connection_is_told_soon(database_url: str, monke
                 await _hold(0.0)
         assert error.value.code is Code.UNAVAILABLE
         await _hold(0.0)
+    finally:
+        await db.close_pool()
+
+
+async def test_the_pool_connects_as_the_url_says(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`?sslmode=verify-full` held for Django's own connection only."""
+    there = settings.DATABASES["default"]
+    asked = env.database(
+        "postgresql://db.test/mail?sslmode=verify-full&application_name=us&options=-c%20work_mem%3D7MB"
+    )
+    monkeypatch.setitem(there, "OPTIONS", asked["OPTIONS"])
+    where = psycopg.conninfo.conninfo_to_dict(db.dsn())
+    assert (where["sslmode"], where["dbname"]) == ("verify-full", there["NAME"])
+    assert int(where["tcp_user_timeout"]) <= 60_000, "a database that has vanished is given up"
+    monkeypatch.setitem(there, "OPTIONS", {**asked["OPTIONS"], "sslmode": "prefer"})
+    await db.open_pool(1)
+    try:
+        async with db.read() as tx:
+            shown = await tx.one(
+                "SELECT current_setting('application_name'), current_setting('work_mem'), current_setting('timezone')"
+            )
+        assert shown == ("us", "7MB", "UTC")
     finally:
         await db.close_pool()
