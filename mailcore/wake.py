@@ -34,8 +34,8 @@ BREATH = 0.02
 
 
 class Change(NamedTuple):
-    """One thing a transaction changed; `kind` is mail, flags, gone, mailbox or queue (then modseq is the outbound
-    id)."""
+    """One thing a transaction changed; `kind` is mail, flags, gone, mailbox, rights, metadata or queue (then modseq is
+    the outbound id)."""
 
     account_id: int
     mailbox_id: int

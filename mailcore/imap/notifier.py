@@ -68,6 +68,7 @@ class Notifier:
         self._known = Picture({}, frozenset(), {})
         self._followed: dict[int, Callable[[], None]] = {}
         self._own: set[str] = set()
+        self._timer: asyncio.TimerHandle | None = None
 
     # -- from outside
 
@@ -84,6 +85,8 @@ class Notifier:
         for unsubscribe in self._followed.values():
             unsubscribe()
         self._followed.clear()
+        if self._timer is not None:
+            self._timer.cancel()
         self.pending = False
 
     def own(self, *names: str) -> None:
@@ -126,16 +129,16 @@ class Notifier:
     # -- hearing
 
     def _heard(self, changes: tuple[Change, ...]) -> None:
-        if not self.pending:
-            self._again(BREATH)
+        self._again(BREATH)
 
     def _again(self, delay: float) -> None:
-        asyncio.get_running_loop().call_later(delay, self._wake)
+        if self._timer is None and not self.pending:
+            self._timer = asyncio.get_running_loop().call_later(delay, self._wake)
 
     def _wake(self) -> None:
-        if self._followed:
-            self.pending = True
-            self._session.connection.wake()
+        self._timer = None
+        self.pending = True
+        self._session.connection.wake()
 
     def _follow(self, accounts: Iterable[int]) -> None:
         wanted = set(accounts)
