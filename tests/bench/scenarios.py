@@ -20,6 +20,9 @@ READS = {
     "fetch_bodies": "UID FETCH 1:* (UID BODY.PEEK[])",
     "search_from": 'UID SEARCH FROM "rossi"',
     "search_subject": 'UID SEARCH SUBJECT "invoice"',
+    "sort_subject": "UID SORT (SUBJECT) UTF-8 ALL",
+    "sort_from": "UID SORT (FROM REVERSE DATE) UTF-8 ALL",
+    "thread": "UID THREAD REFERENCES UTF-8 ALL",
     "search_body_rare": f'UID SEARCH BODY "{corpus.RARE}"',
     "search_text_rare": f'UID SEARCH TEXT "{corpus.RARE}"',
 }

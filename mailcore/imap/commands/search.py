@@ -109,10 +109,12 @@ def extended(
 ) -> bytes:
     """* ESEARCH with what the options ask for; `numbers` are the results as the client wants to read of them."""
     returns = frozenset(("ALL",)) if args.returns is None else args.returns
-    partial = None
+    partial, scores = None, found.scores
     if args.partial is not None:
-        part = numbers[args.partial.of(len(numbers))]
+        chosen = args.partial.of(len(numbers))
+        part = numbers[chosen]
         partial = str(args.partial), part if args.sort else NumSet.of(part)
+        scores = scores and scores[chosen]
     return response.esearch_line(
         tag,
         uid=uid,
@@ -121,7 +123,7 @@ def extended(
         count=len(numbers) if "COUNT" in returns else None,
         all=(numbers if args.sort else NumSet.of(numbers)) if "ALL" in returns else None,
         partial=partial,
-        relevancy=found.scores,
+        relevancy=scores,
         modseq=_modseq(args, found),
         mailbox=mailbox,
     )
