@@ -7,12 +7,18 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import imapclient
 import pytest
 
+from accounts import people
+from accounts.models import Account
+from mailcore.conf import conf
+from mailcore.imap import server as imap_server
+from mailcore.imap import session as imap_session
 from tests.imap.conftest import Person
 from tests.imap.running import HOST, Running
 
@@ -80,8 +86,16 @@ def test_imapclient_waits_in_idle(imap: Running, alice: Person) -> None:
 
 @pytest.mark.programs("mbsync")
 def test_mbsync_synchronises_both_ways_and_twice_changes_nothing(
-    imap: Running, alice: Person, program: Callable[[str], str], tmp_path: Path
+    imap: Running, alice: Person, program: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    compressed = []
+    start = imap_server.Connection.start_compression
+
+    def counted(connection: imap_server.Connection, answer: bytes) -> None:
+        compressed.append(connection)
+        start(connection, answer)
+
+    monkeypatch.setattr(imap_server.Connection, "start_compression", counted)
     for raw in MESSAGES:
         imap.deliver(alice.account_id, raw)
     local = tmp_path / "mail"
@@ -140,6 +154,7 @@ SyncState *
             return {data[b"ENVELOPE"].message_id: data[b"FLAGS"] for data in fetched.values()}
 
     synchronise()
+    assert len(compressed) == 1, "mbsync asks for COMPRESS where it is announced"
     assert bodies("INBOX") == sorted(raw.replace(b"\r\n", b"\n") for raw in MESSAGES)
     assert {path.name for path in local.iterdir()} >= {"INBOX", "Drafts", "Sent", "Archive", "Junk", "Trash"}
     before = sorted(path.name for path in (local / "INBOX").rglob("*"))
@@ -162,6 +177,50 @@ SyncState *
     assert set(flags) == {b"<1@x>", b"<3@x>", b"<4@x>", b"<5@x>", b"<6@x>"}
     assert set(flags[b"<1@x>"]) >= {imapclient.FLAGGED, imapclient.SEEN}
     assert b"Subject: late\nMessage-ID: <6@x>\n\nlate\n" in bodies("INBOX")
+
+
+@pytest.mark.programs("mbsync")
+@pytest.mark.skipif(not list(Path("/usr/lib").glob("*/sasl2/libscram.so")), reason="Cyrus SASL has no SCRAM here")
+def test_mbsync_logs_in_with_scram_and_an_app_password(
+    imap: Running, alice: Person, program: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imap_session, "conf", replace(conf, scram=True))
+    secret = people.add_app_password(Account.objects.get(pk=alice.account_id), "mbsync")
+    config = tmp_path / "mbsyncrc"
+    for mechanisms, password, works in (
+        ("SCRAM-SHA-256", secret, True),
+        ("*", secret, True),
+        ("SCRAM-SHA-256", secret[::-1], False),
+    ):
+        config.write_text(
+            f"""
+IMAPAccount it
+Host {HOST}
+Port {imap.port}
+User {alice.address}
+Pass "{password}"
+SSLType None
+AuthMechs {mechanisms}
+
+IMAPStore far
+Account it
+
+MaildirStore near
+Path {tmp_path}/
+
+Channel all
+Far :far:
+Near :near:
+"""
+        )
+        done = subprocess.run(
+            [program("mbsync"), "-c", str(config), "-l", "all"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env={**os.environ, "HOME": str(tmp_path)},
+        )
+        assert (done.returncode == 0) is works, done.stdout + done.stderr
 
 
 @pytest.mark.programs("curl")

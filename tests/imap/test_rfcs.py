@@ -61,6 +61,11 @@ def test_every_announced_capability_is_listed() -> None:
     assert {capability for capability in announced() if not _is_listed(capability, listed)} == set()
 
 
+def test_every_listed_capability_is_announced() -> None:
+    told = announced() | {f"{capability.partition('=')[0]}=" for capability in announced()}
+    assert {capability for entry in RFCS for capability in entry.get("capabilities", ())} - told == set()
+
+
 def test_a_capability_belongs_to_one_document() -> None:
     listed = [capability for entry in RFCS for capability in entry.get("capabilities", ())]
     assert len(listed) == len(set(listed))
