@@ -160,10 +160,14 @@ class Handshake(asyncio.Protocol):
         if self._release is not None:
             # This transport would read the client's first octets before TLS can take over (uvloop's does): TLS gets
             # the socket itself.
-            sock = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
-            sock.setblocking(False)
-            self._going.add(self)
-            self._task = asyncio.get_running_loop().create_task(self._shake(sock))
+            try:
+                sock = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+            except OSError:  # no descriptor is left, or the client is
+                self._leave()
+            else:
+                sock.setblocking(False)
+                self._going.add(self)
+                self._task = asyncio.get_running_loop().create_task(self._shake(sock))
         cast(asyncio.Transport, transport).abort()
 
     def abort(self) -> None:

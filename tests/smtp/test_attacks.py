@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from pathlib import Path
 
 import pytest
 
+from mailcore import tls
 from tests.smtp.world import ANN, Client, Village, body_of, running
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
@@ -272,6 +274,24 @@ async def test_handshakes_that_never_end_count_as_connections(village: Village, 
         while not world.server.handshakes:
             await asyncio.sleep(0.01)
     assert not world.server.handshakes, "closing the server ends them"
+
+
+async def test_a_handshake_for_which_no_descriptor_is_left_is_not_counted_for_ever(
+    village: Village, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(_descriptor: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async with running(tmp_path, connections_per_source=2) as world:
+        with monkeypatch.context() as scarce:
+            scarce.setattr(tls.os, "dup", none_left)
+            for _ in range(3):
+                reader, writer = await asyncio.open_connection("127.0.0.1", world.ports["submissions"])
+                refused = Client(reader, writer)
+                assert await asyncio.wait_for(refused.closed(), 5)
+                await refused.close()
+        async with world.client("submissions"), world.client("submissions"):
+            pass
 
 
 async def test_too_many_connections(village: Village, tmp_path: Path) -> None:
