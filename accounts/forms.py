@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from allauth.account.forms import ChangePasswordForm, LoginForm
+from allauth.account.forms import ChangePasswordForm, LoginForm, ReauthenticateForm
 from django import forms
 
 from accounts import app_passwords
@@ -45,6 +45,16 @@ class SignInForm(LoginForm):
             return normalise(login)
         except AddressError:
             return login  # nobody's address: fails like a wrong password, in the same words and time
+
+
+class AgainForm(ReauthenticateForm):
+    """The password once more."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        attrs = self.fields["password"].widget.attrs
+        attrs.pop("placeholder", None)
+        attrs["autofocus"] = True
 
 
 class PasswordForm(ChangePasswordForm):
