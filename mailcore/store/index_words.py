@@ -12,7 +12,6 @@ import unicodedata
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 
 # Names how words are made and segments laid out. Which characters are letters depends on Python's Unicode tables. An
 # index of another version is not read, and built anew by the worker.
@@ -78,14 +77,15 @@ def runs(needle: str) -> tuple[list[Run], bool]:
     return found[:RUNS], decide
 
 
-@lru_cache(maxsize=1 << 16)
 def slot(gram: str) -> int:
     return zlib.crc32(gram.encode()) & (SLOTS - 1)
 
 
 def slots(found: Iterable[str], size: int) -> set[int]:
     """The slots of all grams of some words."""
-    return set(map(slot, {word[at : at + size] for word in found for at in range(len(word) - size + 1)}))
+    grams = {word[at : at + size] for word in found for at in range(len(word) - size + 1)}
+    hashed = map(zlib.crc32, "\n".join(grams).encode().split(b"\n"))
+    return {one & (SLOTS - 1) for one in hashed} if grams else set()
 
 
 def asked_slots(text: str, size: int) -> list[int]:

@@ -15,7 +15,7 @@ from datetime import date, datetime
 from typing import Any, Literal
 
 from mailcore.arrays import PACKED_UID, unpack_uids
-from mailcore.db import Row, Tx, sql
+from mailcore.db import Params, Row, Tx, sql
 from mailcore.errors import Code, MailError
 from mailcore.mime import fold
 from mailcore.store import index_read, ordering
@@ -26,8 +26,9 @@ MAX_DEPTH = 50
 MAX_TERMS = 1000
 # So many different words of a search are looked up in the index; others are found by reading the texts.
 MAX_LOOKED_UP = 20
-# So few messages that meet all other criteria are rather read.
+# So few messages that meet all other criteria are rather read; of a mailbox of so many, columns like the subject.
 FEW = 300
+FEW_COLUMNS = 20_000
 # More emails than these are named to the database by a bitmap.
 MANY = 500
 
@@ -505,6 +506,10 @@ _READ = """
         OFFSET 0) AS x"""
 
 
+SIZE = sql("SELECT messages FROM account_state WHERE account_id = %s::bigint")
+MAILBOX_SIZE = sql("SELECT messages FROM mailbox WHERE account_id = %s::bigint AND id = %s::bigint")
+
+
 async def _looked_up(tx: Tx, account_id: int, mailbox_id: int | None, criterion: Criterion) -> Criterion:
     """The criterion with words replaced by the emails that have them, where the index tells that sooner than the texts.
 
@@ -516,15 +521,18 @@ async def _looked_up(tx: Tx, account_id: int, mailbox_id: int | None, criterion:
     if not texts:
         return criterion
     only, rest = _only_mailbox(criterion)
-    index, count = await index_read.opened(tx, account_id, few_query(account_id, mailbox_id or only, rest))
-    if count[0][0] <= FEW or not index.segments:
+    mailbox_id = mailbox_id or only
+    whole = any(_reads_text(text) > 1 for text in texts)
+    count = few_query(account_id, mailbox_id, rest) if whole else size_query(account_id, mailbox_id)
+    index, counted = await index_read.opened(tx, account_id, count)
+    if not counted or counted[0][0] <= (FEW if whole else FEW_COLUMNS) or not index.segments:
         return criterion
     found = {text: Found(await _emails_with(tx, index, text), index.beyond) for text in texts[:MAX_LOOKED_UP]}
     told = _replaced(criterion, found)
     return And((*(told.terms if isinstance(told, And) else (told,)), Before(index.beyond)))
 
 
-def few_query(account_id: int, mailbox_id: int | None, criterion: Criterion) -> tuple[str, dict[str, Any]]:
+def few_query(account_id: int, mailbox_id: int | None, criterion: Criterion) -> tuple[str, Params]:
     """How many messages, counted up to FEW + 1, meet all that needs no reading of texts, and its parameters."""
     query = _Query({"account": account_id})
     terms = criterion.terms if isinstance(criterion, And) else (criterion,)
@@ -532,6 +540,11 @@ def few_query(account_id: int, mailbox_id: int | None, criterion: Criterion) -> 
     mailbox = f" AND e.mailbox_id = {query.bind(mailbox_id, 'bigint')}" if mailbox_id is not None else ""
     text = _COUNT_FEW.format(joins=query.joins(), mailbox=mailbox, condition=condition, limit=FEW + 1)
     return text, query.params
+
+
+def size_query(account_id: int, mailbox_id: int | None) -> tuple[str, Params]:
+    """How many messages there are, and its parameters."""
+    return (SIZE, (account_id,)) if mailbox_id is None else (MAILBOX_SIZE, (account_id, mailbox_id))
 
 
 def _texts(criterion: Criterion) -> Iterator[Text]:

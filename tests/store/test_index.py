@@ -50,6 +50,7 @@ def small(monkeypatch):
     monkeypatch.setattr(index_build, "PAIRS_OF_MESSAGE", 8)
     monkeypatch.setattr(indexer, "PIECE", 3)
     monkeypatch.setattr(search, "FEW", 0)
+    monkeypatch.setattr(search, "FEW_COLUMNS", 0)
     monkeypatch.setattr(search, "MANY", 4)
     monkeypatch.setattr(index_read, "FEW", 1)
     monkeypatch.setattr(index_read, "AT_ONCE", 2)
