@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 CHANNEL = "mailstead:hints"  # [sending process, [[account, mailbox, modseq, kind], …], [[topic, content], …]]
 POLL_SECONDS = 5.0
-# Hints that wait for Redis; beyond this the oldest are dropped, and the poll finds what they spoke of.
+# Accounts whose hints wait for Redis; those of others are dropped meanwhile, and the poll finds what they spoke of.
 BACKLOG = 10_000
 # Seconds between two deliveries to Redis: the first hint leaves at once, those of a busy moment share a message.
 BREATH = 0.02
