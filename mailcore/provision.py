@@ -31,19 +31,28 @@ def remove_domain(name: str) -> None:
 
 
 def add_account(
-    address: str, *, password: str | None = None, name: str = "", admin: bool = False, quota: int | None = None
+    address: str,
+    *,
+    password: str | None = None,
+    name: str = "",
+    admin: bool = False,
+    quota: int | None = None,
+    messages: int | None = None,
 ) -> Account:
-    """Make an account with its default mailboxes; `quota` in octets, None = no limit. The domain must be hosted."""
+    """Make an account with its default mailboxes; `quota` in octets and `messages`, None = no limit.
+
+    The domain must be hosted.
+    """
     with db.django_transaction() as tx:
         account = people.add_account(address, password, name, admin)
-        db.run_sync(store.create(tx, account.pk, quota))
+        db.run_sync(store.create(tx, account.pk, quota, messages))
     return account
 
 
-def set_quota(account: Account, quota: int | None) -> None:
-    """Change how many octets of mail an account may keep; None = no limit."""
+def set_quota(account: Account, quota: int | None, messages: int | None = None) -> None:
+    """Change how many octets and messages an account may keep; None = no limit."""
     with db.django_transaction() as tx:
-        db.run_sync(quotas.set_limit(tx, account.pk, quota))
+        db.run_sync(quotas.set_limit(tx, account.pk, quota, messages))
 
 
 def remove_account(account: Account) -> list[str]:

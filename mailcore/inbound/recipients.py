@@ -33,7 +33,8 @@ NOWHERE = frozenset({Code.NO_SUCH_USER, Code.DISABLED, Code.LOOP})
 
 # 0.1 ms for one address, 0.3 ms for sixteen.
 DIRECT = sql("""
-    SELECT q.address, a.local_part, a.account_id, u.address, d.is_active AND u.is_active, s.bytes, s.quota_bytes
+    SELECT q.address, a.local_part, a.account_id, u.address, d.is_active AND u.is_active, s.bytes,
+        CASE WHEN s.messages >= s.quota_messages THEN 0 ELSE s.quota_bytes END
     FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[]) AS q(address, local, base, domain)
         JOIN accounts_domain d ON d.name = q.domain
         JOIN accounts_address a ON a.domain_id = d.id AND a.local_part IN (q.local, q.base, '*')
@@ -54,7 +55,7 @@ CARETAKER = sql(f"""
 
 NO_ROOM = sql("""
     SELECT account_id FROM account_state
-    WHERE account_id = ANY(%s::bigint[]) AND quota_bytes IS NOT NULL AND bytes + %s::bigint > quota_bytes""")
+    WHERE account_id = ANY(%s::bigint[]) AND (bytes + %s::bigint > quota_bytes OR messages >= quota_messages)""")
 
 FULL = "Mailbox full"
 # Seconds. Mail for an account that is removed or filled meanwhile is refused by the transaction that would store it.

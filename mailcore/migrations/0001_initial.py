@@ -45,6 +45,7 @@ class Migration(migrations.Migration):
                 ('messages', models.BigIntegerField(db_default=0, help_text='entries in all mailboxes')),
                 ('bytes', models.BigIntegerField(db_default=0, help_text='their octets: what the quota counts')),
                 ('quota_bytes', models.BigIntegerField(help_text='NULL = no limit', null=True)),
+                ('quota_messages', models.BigIntegerField(help_text='NULL = no limit', null=True)),
                 ('gone_floor', models.BigIntegerField(db_default=0, help_text='expunged is not complete up to this modseq')),
                 ('flag_floor', models.BigIntegerField(db_default=0, help_text='flag_change knows nothing up to this modseq')),
             ],

@@ -23,6 +23,7 @@ class AccountState(models.Model):
     messages = models.BigIntegerField(db_default=0, help_text="entries in all mailboxes")
     bytes = models.BigIntegerField(db_default=0, help_text="their octets: what the quota counts")
     quota_bytes = models.BigIntegerField(null=True, help_text="NULL = no limit")
+    quota_messages = models.BigIntegerField(null=True, help_text="NULL = no limit")
     gone_floor = models.BigIntegerField(db_default=0, help_text="expunged is not complete up to this modseq")
     flag_floor = models.BigIntegerField(db_default=0, help_text="flag_change knows nothing up to this modseq")
 

@@ -32,7 +32,8 @@ class Resolution:
 
 
 CREATE = sql("""
-    INSERT INTO account_state (account_id, quota_bytes) VALUES (%s::bigint, %s::bigint) ON CONFLICT DO NOTHING""")
+    INSERT INTO account_state (account_id, quota_bytes, quota_messages) VALUES (%s::bigint, %s::bigint, %s::bigint)
+    ON CONFLICT DO NOTHING""")
 
 CREATE_INDEX = sql("INSERT INTO search_index (account_id) VALUES (%s::bigint) ON CONFLICT DO NOTHING")
 
@@ -68,10 +69,10 @@ LOOK_UP = sql("""
     WHERE d.name = %s::text""")
 
 
-async def create(tx: Tx, account_id: int, quota_bytes: int | None = None) -> None:
+async def create(tx: Tx, account_id: int, quota_bytes: int | None = None, quota_messages: int | None = None) -> None:
     """Give a new account its store: INBOX, Drafts, Sent, Archive, Junk, Trash, all subscribed. Again = nothing
     happens."""
-    if not await tx.execute(CREATE, (account_id, quota_bytes)):
+    if not await tx.execute(CREATE, (account_id, quota_bytes, quota_messages)):
         return
     await tx.execute(CREATE_INDEX, (account_id,))
     await mailboxes.insert(tx, account_id, mailboxes.DEFAULT_MAILBOXES)

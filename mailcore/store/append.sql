@@ -62,6 +62,7 @@ BEGIN
                     SELECT i.n, CASE
                         WHEN b.id IS NULL THEN 1
                         WHEN a.bytes + sum(m_size[i.mail]) OVER (PARTITION BY i.account ORDER BY i.n) > a.quota_bytes
+                            OR a.messages + count(*) OVER (PARTITION BY i.account ORDER BY i.n) > a.quota_messages
                             THEN 2 ELSE 0 END AS refused
                     FROM unnest(i_job, i_mail, i_account, i_mailbox) WITH ORDINALITY AS i(job, mail, account, mailbox, n)
                         LEFT JOIN account_state a ON a.account_id = i.account
@@ -78,6 +79,7 @@ BEGIN
             SET modseq = a.modseq + 1, next_message = a.next_message + 1, messages = a.messages + 1,
                 bytes = a.bytes + item.size
             WHERE a.account_id = item.account AND (a.quota_bytes IS NULL OR a.bytes + item.size <= a.quota_bytes)
+                AND (a.quota_messages IS NULL OR a.messages < a.quota_messages)
             RETURNING a.modseq, a.next_message - 1 INTO o_modseq, o_message;
             IF NOT FOUND THEN
                 o_refused := 1 + EXISTS (SELECT FROM account_state a WHERE a.account_id = item.account)::int;

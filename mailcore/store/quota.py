@@ -17,10 +17,12 @@ class Quota:
     bytes: int
     messages: int
     limit: int | None
+    message_limit: int | None
 
-    def allows(self, more: int) -> bool:
-        """Whether `more` octets still fit."""
-        return self.limit is None or self.bytes + more <= self.limit
+    def allows(self, more: int, count: int = 1) -> bool:
+        """Whether `count` messages of `more` octets together still fit."""
+        room = self.limit is None or self.bytes + more <= self.limit
+        return room and (self.message_limit is None or self.messages + count <= self.message_limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +34,9 @@ class Drift:
     recount: int
 
 
-GET = sql("SELECT bytes, messages, quota_bytes FROM account_state WHERE account_id = %s::bigint")
-SET_LIMIT = sql("UPDATE account_state SET quota_bytes = %s::bigint WHERE account_id = %s::bigint")
+GET = sql("SELECT bytes, messages, quota_bytes, quota_messages FROM account_state WHERE account_id = %s::bigint")
+SET_LIMIT = sql("""
+    UPDATE account_state SET quota_bytes = %s::bigint, quota_messages = %s::bigint WHERE account_id = %s::bigint""")
 RECOUNT = sql(f"""
     SELECT m.id, m.messages, m.unseen, m.deleted, m.bytes, count(e.uid)::bigint,
         count(e.uid) FILTER (WHERE e.flags & {SEEN} = 0)::bigint, count(e.uid) FILTER (WHERE e.flags & {DELETED} <>
@@ -57,11 +60,14 @@ async def get(tx: Tx, account_id: int) -> Quota:
     return Quota(*row)
 
 
-async def set_limit(tx: Tx, account_id: int, limit: int | None) -> None:
-    """Set the limit in octets (None = none); mail that is there stays even above it. Raises NOT_FOUND, BAD_VALUE."""
-    if limit is not None and limit < 0:
-        raise MailError(Code.BAD_VALUE, "a quota is a number of octets")
-    if not await tx.execute(SET_LIMIT, (limit, account_id)):
+async def set_limit(tx: Tx, account_id: int, limit: int | None, messages: int | None = None) -> None:
+    """Set the limits in octets and messages (None = none); mail that is there stays even above them.
+
+    Raises NOT_FOUND, BAD_VALUE.
+    """
+    if any(number is not None and number < 0 for number in (limit, messages)):
+        raise MailError(Code.BAD_VALUE, "a quota is a number of octets or messages")
+    if not await tx.execute(SET_LIMIT, (limit, messages, account_id)):
         raise MailError(Code.NOT_FOUND, "no such account", f"account_state {account_id}")
 
 

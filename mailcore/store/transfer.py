@@ -54,7 +54,8 @@ _BURY = """,
 
 
 SIZE = {
-    whole: sql(f"SELECT sum(size)::bigint FROM entry WHERE {_SOME if not whole else _THESE}") for whole in (True, False)
+    whole: sql(f"SELECT coalesce(sum(size), 0)::bigint, count(*) FROM entry WHERE {_SOME if not whole else _THESE}")
+    for whole in (True, False)
 }
 
 
@@ -119,9 +120,9 @@ async def _transfer(
 
 async def _check_quota(tx: Tx, account_id: int, query: str, names: dict[str, object]) -> None:
     have = await quota.get(tx, account_id)
-    if have.limit is not None:
+    if have.limit is not None or have.message_limit is not None:
         row = await tx.one(query, names)
-        if not have.allows((row and row[0]) or 0):
+        if row is not None and not have.allows(*row):
             raise MailError(Code.OVER_QUOTA, "the account's quota does not allow the copy")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import imapclient
 import pytest
 
 from accounts.models import Account
@@ -211,6 +212,31 @@ def test_messages_go_to_and_fro_with_flags_dates_and_both_quotas_right(village: 
     assert village.bob.say("MOVE 1:* INBOX")[0].startswith("NO [OVERQUOTA]")
     assert village.bob.ok("STATUS INBOX (MESSAGES)") == ["* STATUS INBOX (MESSAGES 0)"]
     assert len(village.bob.ok("FETCH 1:* UID")) == 3
+
+
+def test_imapclient_shares_and_reads_what_is_shared(imap: Running, people: Callable[[str], Person]) -> None:
+    alice, bob = people("alice"), people("bob")
+    with (
+        imapclient.IMAPClient(HOST, imap.port, ssl=False) as hers,
+        imapclient.IMAPClient(HOST, imap.port, ssl=False) as his,
+    ):
+        hers.login(alice.address, alice.password)
+        his.login(bob.address, bob.password)
+        hers.create_folder("Été")
+        hers.append("Été", MESSAGE.encode())
+        hers.setacl("Été", bob.address, "lrs")
+        assert hers.getacl("Été") == [(alice.address.encode(), b"lrswipkxteacd"), (bob.address.encode(), b"lrs")]
+        ((prefix, separator),) = his.namespace().other
+        name = f"{prefix}{alice.address}{separator}Été"
+        assert name in [folder for _, _, folder in his.list_folders()]
+        assert his.select_folder(name)[b"EXISTS"] == 1
+        assert his.fetch([1], ["BODY[]"])[1][b"BODY[]"] == MESSAGE.encode()
+        assert hers.folder_status("Été", ["UNSEEN"]) == {b"UNSEEN": 0}
+        provision.set_quota(Account.objects.get(pk=bob.account_id), 10_240, 5)
+        assert {(one.resource, one.usage, one.limit) for one in his.get_quota()} == {
+            ("STORAGE", 0, 10),
+            ("MESSAGE", 0, 5),
+        }
 
 
 def test_who_leaves_has_no_rights_left_and_takes_his_mailboxes_along(village: Village) -> None:

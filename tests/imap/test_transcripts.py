@@ -25,7 +25,7 @@ def test_transcript(script: Path, imap: Running, people: Callable[[str], Person]
     def deliver(name: str, raw: bytes) -> None:
         imap.deliver(people(name).account_id, raw)
 
-    def quota(name: str, octets: int) -> None:
-        provision.set_quota(Account.objects.get(pk=people(name).account_id), octets)
+    def quota(name: str, octets: int | None, messages: int | None) -> None:
+        provision.set_quota(Account.objects.get(pk=people(name).account_id), octets, messages)
 
     Player(World(HOST, imap.port, imap.tls_port, account, deliver, quota)).play(script)

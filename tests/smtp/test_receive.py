@@ -217,9 +217,19 @@ async def test_a_full_member_of_an_alias_does_not_keep_the_others_from_their_mai
         await client.expect("RCPT TO:<sales@example.org>", "452 4.2.2")  # nobody has room
 
 
-def _set_quota(address: str, octets: int) -> None:
+async def test_a_mailbox_with_as_many_messages_as_it_may_have_is_full_too(village: Village, tmp_path: Path) -> None:
+    await asyncio.to_thread(_set_quota, "ann@example.org", None, 1)
+    async with running(tmp_path) as world, world.client() as client:
+        assert (await client.deliver(MESSAGE, to="ann@example.org")).startswith("250 2.0.0")
+        await asyncio.sleep(1.1)  # the directory remembers for a second
+        await client.expect("MAIL FROM:<far@elsewhere.example>", "250")
+        await client.expect("RCPT TO:<ann@example.org>", "452 4.2.2")
+        await client.expect("RCPT TO:<sales@example.org>", "250")  # Bob has room
+
+
+def _set_quota(address: str, octets: int | None, messages: int | None = None) -> None:
     try:
-        provision.set_quota(Account.objects.get(address=address), octets)
+        provision.set_quota(Account.objects.get(address=address), octets, messages)
     finally:
         connection.close()
 

@@ -16,7 +16,7 @@ A script is a list of lines; blank lines and lines that start with `#` are comme
     1 starttls                  start TLS
     1 quiet                     nothing comes for a moment
     deliver alice NAME          put a message into alice's INBOX, as SMTP does
-    quota alice 4096            limit alice's mail to so many octets
+    quota alice 4096 10         limit alice's mail to so many octets and messages; - is no limit
     let x=...                   set a variable
     again N ... done            the lines between, N times (counter $n from 1)
 
@@ -63,8 +63,8 @@ class World:
     """Makes an account, returns (address, password)."""
     deliver: Callable[[str, bytes], None]
     """Delivers a message to an account by name."""
-    quota: Callable[[str, int], None]
-    """Limits an account's mail to so many octets."""
+    quota: Callable[[str, int | None, int | None], None]
+    """Limits an account's mail to so many octets and messages."""
 
 
 class Client:
@@ -166,8 +166,9 @@ class Player:
                 name, message = rest.split()
                 self.world.deliver(name, self.messages[message])
             elif word == "quota":
-                name, octets = rest.split()
-                self.world.quota(name, int(octets))
+                name, *numbers = rest.split()
+                octets, messages = (None if number == "-" else int(number) for number in (*numbers, "-")[:2])
+                self.world.quota(name, octets, messages)
             elif word == "let":
                 name, _, value = rest.partition("=")
                 self.variables[name] = self._fill(value)

@@ -2,7 +2,7 @@
 
 An account has one quota root for all of its mailboxes, or none when nothing limits it: "" is one's own, and where
 somebody lets you put messages, his counts, called like the level that his mailboxes are below. STORAGE is what the
-store counts: octets of messages, told in units of 1,024.
+store counts: octets of messages, told in units of 1,024; MESSAGE is their number.
 """
 
 from __future__ import annotations
@@ -71,6 +71,9 @@ def _root(place: Place) -> str | None:
 async def _usage(tx: db.Tx, account_id: int, root: str) -> bytes | None:
     """The QUOTA line of an account, None without a limit."""
     found = await quota.get(tx, account_id)
-    if found.limit is None:
-        return None
-    return quota_line(root, [("STORAGE", -(-found.bytes // _UNIT), found.limit // _UNIT)])
+    resources = []
+    if found.limit is not None:
+        resources.append(("STORAGE", -(-found.bytes // _UNIT), found.limit // _UNIT))
+    if found.message_limit is not None:
+        resources.append(("MESSAGE", found.messages, found.message_limit))
+    return quota_line(root, resources) if resources else None

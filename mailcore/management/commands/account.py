@@ -27,6 +27,7 @@ class Command(base.Command):
         add.add_argument("--name", default="", help="the person's name, as shown in From")
         add.add_argument("--admin", action="store_true", help="may administer the whole installation")
         add.add_argument("--quota", type=base.size, default=None, help="such as 500M or 5G; default: no limit")
+        add.add_argument("--max-messages", type=int, default=None, help="messages it may keep; default: no limit")
         listing = verb("list", "List accounts.")
         listing.add_argument("--domain", help="only those of one domain")
         listing.add_argument("--json", action="store_true")
@@ -50,6 +51,7 @@ class Command(base.Command):
             name=options["name"],
             admin=options["admin"],
             quota=options["quota"],
+            messages=options["max_messages"],
         )
         self.stdout.write(f"Account {account.address} added.")
         self._after_password(account, password, generated)
@@ -85,6 +87,7 @@ class Command(base.Command):
             "messages": used.messages,
             "used_bytes": used.bytes,
             "quota_bytes": used.limit,
+            "quota_messages": used.message_limit,
             "aliases": [alias.address for alias in people.list_aliases_to(account.address)],
             "last_login": account.last_login,
             "created_at": account.created_at,
