@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MAX_CONTEXTS = 16  # of one session
+# Of one session; it always may have one.
+MAX_CONTEXTS = 16
+MAX_UIDS = 500_000
 
 
 @dataclass(slots=True)
@@ -51,7 +53,8 @@ def check_tag(session: Session, tag: str) -> None:
 def begin(session: Session, tag: str, context: Context) -> None:
     """Keep a result up to date, or say that there are too many."""
     contexts = session.view.contexts
-    if len(contexts) < MAX_CONTEXTS:
+    held = sum(len(known.uids) for known in contexts.values())
+    if not contexts or (len(contexts) < MAX_CONTEXTS and held + len(context.uids) <= MAX_UIDS):
         contexts[tag] = context
         return
     code = b"NOUPDATE " + response.quoted(tag)

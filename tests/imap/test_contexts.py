@@ -12,10 +12,10 @@ from tests.imap.conftest import Person
 from tests.imap.running import HOST, Running
 
 SEARCHES = {
-    "A": b"UID SEARCH RETURN (%b) UNSEEN",
-    "B": b"UID SORT RETURN (%b) (SUBJECT) UTF-8 UNDELETED",
-    "C": b"UID SORT RETURN (%b) (REVERSE SUBJECT REVERSE SIZE) UTF-8 OR FLAGGED KEYWORD blue",
-    "D": b"UID SEARCH RETURN (%b) NOT FLAGGED SUBJECT b",
+    "A": b"SEARCH RETURN (%b) UNSEEN",
+    "B": b"SORT RETURN (%b) (SUBJECT) UTF-8 UNDELETED",
+    "C": b"SORT RETURN (%b) (REVERSE SUBJECT REVERSE SIZE) UTF-8 OR FLAGGED KEYWORD blue",
+    "D": b"SEARCH RETURN (%b) NOT FLAGGED SUBJECT b",
 }
 
 
@@ -29,9 +29,10 @@ def numbers(text: bytes) -> list[int]:
 
 
 class Client:
-    """Sends commands and applies the updates that come with their answers."""
+    """Sends commands and applies the updates that come with their answers: of UIDs or sequence numbers."""
 
-    def __init__(self, imap: Running, person: Person) -> None:
+    def __init__(self, imap: Running, person: Person, uid: bool = True) -> None:
+        self.prefix = b"UID " if uid else b""
         self.socket = socket.create_connection((HOST, imap.port), 5)
         self.file = self.socket.makefile("rb")
         self.file.readline()
@@ -49,8 +50,15 @@ class Client:
         return lines
 
     def update(self, line: bytes) -> None:
-        found = re.match(rb'\* ESEARCH \(TAG "(\w)"\) UID (ADDTO|REMOVEFROM) \((.*)\)\r\n', line)
+        found = re.match(rb"\* (\d+) EXPUNGE", line)
+        if found is not None and not self.prefix:
+            gone = int(found[1])
+            for result in self.results.values():
+                assert gone not in result
+                result[:] = [number - (number > gone) for number in result]
+        found = re.match(rb'\* ESEARCH \(TAG "(\w)"\) %b(ADDTO|REMOVEFROM) \((.*)\)\r\n' % self.prefix, line)
         if found is None:
+            assert b"ADDTO" not in line and b"REMOVEFROM" not in line
             return
         result = self.results[found[1].decode()]
         words = found[3].split()
@@ -69,19 +77,20 @@ class Client:
                 result[:] = [uid for uid in result if uid not in uids]
 
     def begin(self, tag: str, search: bytes) -> None:
-        (answer,) = self.command(search % b"UPDATE ALL", tag)
+        (answer,) = self.command(self.prefix + search % b"UPDATE ALL", tag)
         found = re.search(rb" ALL (\S+)", answer)
         self.results[tag] = numbers(found[1]) if found else []
 
     def search(self, search: bytes) -> list[int]:
-        answers = self.command(search % b"ALL")
+        answers = self.command(self.prefix + search % b"ALL")
         (answer,) = [line for line in answers if line.startswith(b'* ESEARCH (TAG "x")')]
         found = re.search(rb" ALL (\S+)", answer)
         return numbers(found[1]) if found else []
 
 
+@pytest.mark.parametrize("uid", [True, False], ids=["uids", "numbers"])
 @pytest.mark.parametrize("seed", range(4))
-def test_updates_add_up_to_the_result(imap: Running, alice: Person, seed: int) -> None:
+def test_updates_add_up_to_the_result(imap: Running, alice: Person, seed: int, uid: bool) -> None:
     rnd = random.Random(seed)
 
     def deliver() -> None:
@@ -90,7 +99,7 @@ def test_updates_add_up_to_the_result(imap: Running, alice: Person, seed: int) -
 
     for _ in range(8):
         deliver()
-    reader, writer = Client(imap, alice), Client(imap, alice)
+    reader, writer = Client(imap, alice, uid), Client(imap, alice)
     for tag, search in SEARCHES.items():
         reader.begin(tag, search)
     for step in range(60):

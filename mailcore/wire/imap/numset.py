@@ -26,7 +26,21 @@ class NumSet:
     @classmethod
     def of(cls, numbers: Iterable[int]) -> NumSet:
         """From numbers in any order; linear when they are sorted."""
-        return cls(_merge([(number, number) for number in sorted(numbers)]))
+        known = sorted(set(numbers))
+        ranges = []
+        start, count = 0, len(known)
+        while start < count:
+            # How far the numbers run on without a gap is found in ever longer, then ever shorter strides.
+            offset, end, stride = known[start] - start, start, 1
+            while end + stride < count and known[end + stride] == end + stride + offset:
+                end += stride
+                stride *= 2
+            while stride := stride // 2:
+                if end + stride < count and known[end + stride] == end + stride + offset:
+                    end += stride
+            ranges.append((known[start], known[end]))
+            start = end + 1
+        return cls(tuple(ranges))
 
     @classmethod
     def from_ranges(cls, ranges: Iterable[tuple[int, int]]) -> NumSet:
