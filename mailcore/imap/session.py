@@ -33,8 +33,9 @@ from mailcore.wire.imap.numset import NumSet
 
 if TYPE_CHECKING:
     from mailcore.auth.login import Identity
+    from mailcore.imap.connection import Connection
     from mailcore.imap.notifier import Notifier
-    from mailcore.imap.server import Connection, Server
+    from mailcore.imap.server import Server
 
 log = logging.getLogger(__name__)
 

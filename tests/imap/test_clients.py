@@ -17,8 +17,8 @@ import pytest
 from accounts import people
 from accounts.models import Account
 from mailcore.conf import conf
-from mailcore.imap import server as imap_server
 from mailcore.imap import session as imap_session
+from mailcore.imap.connection import Connection
 from tests.imap.conftest import Person
 from tests.imap.running import HOST, Running
 
@@ -89,13 +89,13 @@ def test_mbsync_synchronises_both_ways_and_twice_changes_nothing(
     imap: Running, alice: Person, program: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compressed = []
-    start = imap_server.Connection.start_compression
+    start = Connection.start_compression
 
-    def counted(connection: imap_server.Connection, answer: bytes) -> None:
+    def counted(connection: Connection, answer: bytes) -> None:
         compressed.append(connection)
         start(connection, answer)
 
-    monkeypatch.setattr(imap_server.Connection, "start_compression", counted)
+    monkeypatch.setattr(Connection, "start_compression", counted)
     for raw in MESSAGES:
         imap.deliver(alice.account_id, raw)
     local = tmp_path / "mail"
