@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from enum import IntFlag
 from typing import Any, Literal
 
+from accounts.addresses import normalise
+from accounts.errors import AddressError
 from mailcore.db import Tx, sql
 from mailcore.errors import Code, MailError
 from mailcore.store import locks, mailboxes
@@ -226,10 +228,13 @@ async def find(tx: Tx, place: Place, identifier: str) -> int:
 
     Raises BAD_VALUE for whoever cannot be meant; of another domain, nobody is known.
     """
-    if identifier == ANYONE:
+    if identifier.lower() == ANYONE:
         row = await tx.one(EVERYBODY, (place.account_id,))
     else:
-        row = await tx.one(PERSON, (place.account_id, identifier.lower()))
+        try:
+            row = await tx.one(PERSON, (place.account_id, normalise(identifier)))
+        except AddressError:
+            row = None
     if row is None:
         raise MailError(Code.BAD_VALUE, "there is nobody of that address in the domain")
     return int(row[0])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 
 import imapclient
 import pytest
 
 from accounts.models import Account
-from mailcore import provision
+from mailcore import db, provision
+from mailcore.store import quota
 from tests.imap.conftest import Person
 from tests.imap.running import HOST, Running
 from tests.transcripts.runner import Client, World
@@ -212,6 +214,46 @@ def test_messages_go_to_and_fro_with_flags_dates_and_both_quotas_right(village: 
     assert village.bob.say("MOVE 1:* INBOX")[0].startswith("NO [OVERQUOTA]")
     assert village.bob.ok("STATUS INBOX (MESSAGES)") == ["* STATUS INBOX (MESSAGES 0)"]
     assert len(village.bob.ok("FETCH 1:* UID")) == 3
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_owner_and_guest_do_at_once_they_see_the_same_and_counters_stay_right(
+    seed: int, village: Village
+) -> None:
+    chance = random.Random(seed)
+    box = village.box(EVERY)
+    theirs, his = box.rpartition("/")[2], f'"{box}"'
+    steps = [
+        "APPEND {name} (\\Seen) " + LITERAL,
+        "STORE 1 +FLAGS (\\Deleted)",
+        "STORE 1:* -FLAGS (\\Seen)",
+        "STORE * FLAGS (word \\Flagged)",
+        "UID EXPUNGE 1:4",
+        "EXPUNGE",
+        "MOVE 1 {other}",
+        "COPY 1:* {other}",
+        "NOOP",
+    ]
+    village.alice.ok(f"SELECT {theirs}")
+    village.bob.ok(f"SELECT {his}")
+    for _ in range(60):
+        talk, name, other = chance.choice([(village.alice, theirs, "Trash"), (village.bob, his, "INBOX")])
+        answer, _ = talk.say(chance.choice(steps).replace("{name}", name).replace("{other}", other))
+        assert not answer.startswith("NO [SERVERBUG]"), answer
+        if chance.random() < 0.15:  # back again, from the other account
+            talk.ok(f"SELECT {other}")
+            talk.say(f"MOVE 1:2 {name}")
+            talk.ok(f"SELECT {name}")
+    seen = []
+    for talk in (village.alice, village.bob):
+        talk.ok("NOOP")
+        seen.append(
+            [line.replace(" \\Recent", "").replace("\\Recent", "") for line in talk.ok("FETCH 1:* (UID FLAGS)")]
+        )
+    assert seen[0] == seen[1]
+    with db.django_transaction() as tx:
+        for person in village.people.values():
+            assert db.run_sync(quota.recount(tx, person.account_id)) == []
 
 
 def test_imapclient_shares_and_reads_what_is_shared(imap: Running, people: Callable[[str], Person]) -> None:
