@@ -48,7 +48,11 @@ class Runner:
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
-        self.engine = self.call(self._start(), 60)
+        try:
+            self.engine = self.call(self._start(), 60)
+        except BaseException:  # the next task tries again, with another
+            self._end()
+            raise
 
     def call(self, work: Coroutine[Any, Any, T], timeout: float = CALL_SECONDS) -> T:
         """Run a coroutine on the loop and wait for it."""
@@ -61,12 +65,18 @@ class Runner:
     def stop(self) -> None:
         """Let messages on the wire finish, give the rest back, close everything."""
         self.call(self._stop(), GRACE + 10)
+        self._end()
+
+    def _end(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
+        try:
+            self._loop.run_forever()
+        finally:
+            self._loop.close()
 
     async def _start(self) -> Engine:
         await db.open_pool(POOL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import pytest
 import redis
 
-from mailcore import tasks, wake
+from mailcore import db, tasks, wake
 from mailcore.celery import QUEUE, app, broker_url
 from mailcore.delivery import doorbell
 from mailcore.errors import Code, MailError
@@ -190,3 +191,14 @@ def test_what_celery_is_told_to_do_it_is_told_by_number(valkey: str) -> None:
 )
 def test_the_brokers_address_in_kombus_words(ours: str, kombus: str) -> None:
     assert broker_url(ours) == kombus
+
+
+def test_a_worker_that_waits_for_the_database_gathers_no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(db, "dsn", lambda: "host=127.0.0.1 port=1")
+    monkeypatch.setattr(db, "WAIT_FOR_DATABASE", 0.1)
+    before = set(threading.enumerate())
+    files = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        tasks.sweep()
+    assert set(threading.enumerate()) == before
+    assert len(os.listdir("/proc/self/fd")) <= files
