@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mailcore import db, wake
 from mailcore.auth import standing
-from mailcore.conf import conf
 from mailcore.errors import Code, MailError
-from mailcore.imap import capabilities, contexts, errors, render
+from mailcore.imap import contexts, errors, offers, render
 from mailcore.imap.capabilities import Enabled
 from mailcore.imap.commands import append
 from mailcore.imap.errors import Refused
@@ -25,7 +23,6 @@ from mailcore.store import acl
 from mailcore.store import changes as store_changes
 from mailcore.store.acl import Right
 from mailcore.wake import Change
-from mailcore.wire import sasl
 from mailcore.wire.imap import parse, response
 from mailcore.wire.imap.errors import ImapSyntaxError
 from mailcore.wire.imap.frames import Continue, Event, Frame, LiteralData, LiteralOffer, Rejected
@@ -103,7 +100,7 @@ class Session:
         """Serve the connection until it ends; never raises."""
         connection = self.connection
         try:
-            greeting = response.capability_code(self.capabilities())
+            greeting = response.capability_code(offers.capabilities(self))
             self.send(response.status_line(None, "OK", f"{self.server.hostname} Mailstead ready", greeting))
             while self.state is not State.LOGOUT and (event := await self._next_event()) is not None:
                 await self._handle(event)
@@ -317,39 +314,6 @@ class Session:
     def send(self, data: bytes) -> None:
         """Queue whole lines."""
         self.connection.write(data)
-
-    def capabilities(self) -> list[str]:
-        """What the client may use now."""
-        if self.identity is not None:
-            server = self.server
-            return capabilities.after_login(
-                server.message_size, server.limits.messages, jmap=server.jmap_url is not None
-            )
-        tls = self.connection.tls
-        can = self.server.ssl_context is not None and not tls
-        mechanisms = self.mechanisms if self.may_log_in() else ()
-        return capabilities.before_login(can_start_tls=can, mechanisms=mechanisms)
-
-    @property
-    def bindings(self) -> Mapping[str, bytes]:
-        """What a login can be bound to: nothing without TLS."""
-        return self.server.bindings if self.connection.tls else {}
-
-    @property
-    def mechanisms(self) -> list[str]:
-        """The SASL mechanisms that the client may use."""
-        return sasl.offered(self.bindings, scram=conf.scram)
-
-    def may_log_in(self) -> bool:
-        """Whether a password may cross this connection (MAILSTEAD_PLAINTEXT_AUTH)."""
-        if self.connection.tls or conf.plaintext_auth == "always":
-            return True
-        if conf.plaintext_auth == "never":
-            return False
-        try:
-            return ipaddress.ip_address(self.connection.remote).is_loopback
-        except ValueError:
-            return False
 
     def object_id(self, kind: str, account_id: int, number: int) -> str:
         """An object id of RFC 8474; numbers are of an account, so that of another one belongs to it."""

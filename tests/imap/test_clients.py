@@ -17,7 +17,7 @@ import pytest
 from accounts import people
 from accounts.models import Account
 from mailcore.conf import conf
-from mailcore.imap import session as imap_session
+from mailcore.imap import offers
 from mailcore.imap.connection import Connection
 from tests.imap.conftest import Person
 from tests.imap.running import HOST, Running
@@ -184,7 +184,7 @@ SyncState *
 def test_mbsync_logs_in_with_scram_and_an_app_password(
     imap: Running, alice: Person, program: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(imap_session, "conf", replace(conf, scram=True))
+    monkeypatch.setattr(offers, "conf", replace(conf, scram=True))
     secret = people.add_app_password(Account.objects.get(pk=alice.account_id), "mbsync")
     config = tmp_path / "mbsyncrc"
     for mechanisms, password, works in (

@@ -12,7 +12,7 @@ from contextlib import closing
 import pytest
 
 from mailcore.conf import conf
-from mailcore.imap import session as imap_session
+from mailcore.imap import offers
 from tests.imap.conftest import Person
 from tests.imap.running import HOST, Running
 from tests.imap.test_limits import Wire
@@ -21,7 +21,7 @@ from tests.imap.test_limits import Wire
 def test_without_tls_no_password_is_taken_when_the_operator_says_so(
     imap: Running, alice: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(imap_session, "conf", dataclasses.replace(conf, plaintext_auth="never"))
+    monkeypatch.setattr(offers, "conf", dataclasses.replace(conf, plaintext_auth="never"))
     with closing(Wire(imap)) as wire:
         greeting = wire.line()
         assert b" LOGINDISABLED]" in greeting
@@ -39,7 +39,7 @@ def test_without_tls_no_password_is_taken_when_the_operator_says_so(
 def test_only_loopback_may_log_in_in_clear_by_default(
     imap: Running, alice: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(imap_session, "conf", dataclasses.replace(conf, plaintext_auth="loopback"))
+    monkeypatch.setattr(offers, "conf", dataclasses.replace(conf, plaintext_auth="loopback"))
     with closing(Wire(imap)) as wire:
         assert b"AUTH=PLAIN" in wire.line()
         (connection,) = imap.server.connections

@@ -13,7 +13,7 @@ import pytest
 from accounts import people as accounts_people
 from accounts.models import Account
 from mailcore.conf import conf
-from mailcore.imap import session as imap_session
+from mailcore.imap import offers
 from tests.imap.conftest import Person
 from tests.imap.running import Running
 from tests.imap.test_limits import Wire
@@ -22,7 +22,7 @@ from tests.scram import ScramClient
 
 @pytest.fixture(autouse=True)
 def offered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(imap_session, "conf", dataclasses.replace(conf, scram=True))
+    monkeypatch.setattr(offers, "conf", dataclasses.replace(conf, scram=True))
 
 
 def app_password(person: Person, scopes: list[str] | None = None, label: str = "phone") -> str:
@@ -137,11 +137,11 @@ def test_for_somebody_else_nobody_logs_in(imap: Running, alice: Person) -> None:
 
 
 def test_who_is_not_offered_it_cannot_use_it(imap: Running, alice: Person, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(imap_session, "conf", conf)
+    monkeypatch.setattr(offers, "conf", conf)
     with closing(Wire(imap)) as wire:
         assert b"SCRAM" not in wire.line()
         assert wire.say("a AUTHENTICATE SCRAM-SHA-256").startswith(b"a NO [CANNOT] ")
-    monkeypatch.setattr(imap_session, "conf", dataclasses.replace(conf, scram=True))
+    monkeypatch.setattr(offers, "conf", dataclasses.replace(conf, scram=True))
     with closing(Wire(imap)) as wire:
         wire.line()  # without TLS there is nothing to bind to
         assert wire.say("a AUTHENTICATE SCRAM-SHA-256-PLUS").startswith(b"a NO [CANNOT] ")

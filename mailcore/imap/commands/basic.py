@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mailcore.imap import offers
 from mailcore.imap.errors import bad
 from mailcore.imap.registry import ANY, LOGGED_IN, SELECTED, Done, State, command
 from mailcore.imap.session import Session
@@ -13,7 +14,7 @@ from mailcore.wire.imap.commands import Command
 @command("CAPABILITY", state=ANY)
 async def capability(session: Session, command: Command) -> Done:
     """Say what the client may use now (RFC 9051 §6.1.1)."""
-    session.send(response.capability_line(session.capabilities()))
+    session.send(response.capability_line(offers.capabilities(session)))
     return Done("CAPABILITY completed")
 
 

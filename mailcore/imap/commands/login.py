@@ -9,6 +9,7 @@ from mailcore.auth import scram
 from mailcore.auth.login import Identity
 from mailcore.auth.login import login as check_login
 from mailcore.errors import Code, MailError
+from mailcore.imap import offers
 from mailcore.imap.errors import bad, no
 from mailcore.imap.registry import NOT_AUTHENTICATED, Done, command
 from mailcore.imap.session import Gone, Session
@@ -45,13 +46,13 @@ async def login(session: Session, command: Command) -> Done:
 async def authenticate(session: Session, command: Command) -> Done:
     """Log in with a SASL mechanism, with an initial response or without (RFC 9051 §6.2.2, RFC 4959)."""
     args = cast(AuthenticateArgs, command.args)
-    if args.mechanism not in session.mechanisms:
+    if args.mechanism not in offers.mechanisms(session):
         raise no("That mechanism is not offered here", "CANNOT")
     _require_secrecy(session)
     source = session.connection.remote
     try:
         initial = None if args.initial is None else sasl.decode_initial(args.initial)
-        exchange = sasl.start(args.mechanism, initial, session.bindings)
+        exchange = sasl.start(args.mechanism, initial, offers.bindings(session))
         while isinstance(exchange.step, sasl.Challenge | sasl.KeysWanted):
             if isinstance(exchange.step, sasl.Challenge):
                 exchange.respond(await _ask(session, exchange.step))
@@ -68,7 +69,7 @@ async def authenticate(session: Session, command: Command) -> Done:
 
 
 def _require_secrecy(session: Session) -> None:
-    if not session.may_log_in():
+    if not offers.may_log_in(session):
         raise no("Use TLS first: passwords are not taken in clear text here", "PRIVACYREQUIRED")
 
 
@@ -96,7 +97,7 @@ async def _enter(session: Session, check: Awaitable[Identity]) -> Done:
             raise
         _fail(session, error)
     session.enter(identity)
-    return Done("Logged in", response.capability_code(session.capabilities()))
+    return Done("Logged in", response.capability_code(offers.capabilities(session)))
 
 
 def _fail(session: Session, error: MailError) -> NoReturn:
