@@ -1,7 +1,7 @@
 """Threading algorithms of THREAD: ORDEREDSUBJECT and REFERENCES (RFC 5256 §3), REFS (draft-ietf-morg-inthread).
 
-Pure functions over messages in the order of their dates, so that an index is a date. None of them raises or recurses;
-their cost is linear but for sorting, however messages refer to each other.
+Pure functions over messages in the order of their sent dates, so that an index is a date. None of them raises or
+recurses; their cost is linear but for sorting, however messages refer to each other.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from mailcore.store.ordering import unpack
 
-Row = tuple[int, str, bytes]  # UID, folded base subject, store.ordering.ancestry
+Row = tuple[int, str, bytes, datetime]  # UID, base subject as compared, store.ordering.ancestry, internal date
 
 _NONE = -1
 # Steps up the tree that a link may cost on average before links that need more are left out: only an attack does.
@@ -39,21 +40,21 @@ class _Forest:
         """The message that a root is sorted and named by: its own, or the first child of a dummy."""
         return root if root < self.size else min(self.children[root])
 
-    def last(self, root: int) -> int:
-        """The newest message of a thread."""
-        newest, stack = _NONE, [root]
+    def members(self, root: int) -> list[int]:
+        """The messages of a thread."""
+        found, stack = [], [root]
         while stack:
             node = stack.pop()
             if node < self.size:
-                newest = max(newest, node)
+                found.append(node)
             stack += self.children.get(node, ())
-        return newest
+        return found
 
 
 def ordered_subject(rows: Sequence[Row]) -> Threads:
     """Messages of one base subject are a thread: the first one, and all others as its children."""
     threads: dict[str, list[int]] = {}
-    for index, (_, subject, _) in enumerate(rows):
+    for index, (_, subject, _, _) in enumerate(rows):
         threads.setdefault(subject, []).append(index)
     roots = [first for first, *_ in threads.values()]
     return _write(rows, _Forest(len(rows), roots, {first: rest for first, *rest in threads.values() if rest}))
@@ -63,7 +64,7 @@ def references(rows: Sequence[Row]) -> Threads:
     """By References and In-Reply-To, then threads of the same subject together; siblings by sent date."""
     forest, replies = _by_references(rows)
     forest.roots.sort(key=forest.first)
-    _gather_subjects(forest, [subject for _, subject, _ in rows], replies)
+    _gather_subjects(forest, [subject for _, subject, _, _ in rows], replies)
     for siblings in forest.children.values():
         siblings.sort()
     forest.roots.sort(key=forest.first)
@@ -71,11 +72,12 @@ def references(rows: Sequence[Row]) -> Threads:
 
 
 def refs(rows: Sequence[Row]) -> Threads:
-    """By References and In-Reply-To alone; threads by their newest message. `rows` come by internal date."""
+    """By References and In-Reply-To alone; threads by what came last into each, siblings by sent date."""
     forest, _ = _by_references(rows)
     for siblings in forest.children.values():
         siblings.sort()
-    forest.roots.sort(key=forest.last)
+    newest = {root: max((rows[index][3], index) for index in forest.members(root)) for root in forest.roots}
+    forest.roots.sort(key=newest.__getitem__)
     return _write(rows, forest)
 
 
@@ -127,7 +129,7 @@ class _Links:
 
 def _by_references(rows: Sequence[Row]) -> tuple[_Forest, list[bool]]:
     """The forest without dummies but for roots of several messages, unsorted; and which messages are replies."""
-    unpacked = [unpack(ancestry) for _, _, ancestry in rows]
+    unpacked = [unpack(ancestry) for _, _, ancestry, _ in rows]
     in_order = sorted(range(len(rows)), key=lambda index: rows[index][0])
     nodes: dict[int, int] = {}
     for index in in_order:

@@ -375,7 +375,7 @@ _PACKED = f"""SELECT coalesce(string_agg({PACKED_UID}, ''::bytea ORDER BY {{orde
     FROM entry e{{joins}}
     WHERE e.account_id = %(account)s::bigint AND e.mailbox_id = %(mailbox)s::bigint AND {{condition}}"""
 
-_ANCESTRIES = """SELECT e.uid, m.base_subject, m.ancestry FROM entry e{joins}
+_ANCESTRIES = """SELECT e.uid, m.base_subject, m.ancestry, e.internal_date FROM entry e{joins}
     WHERE e.account_id = %(account)s::bigint AND e.mailbox_id = %(mailbox)s::bigint AND {condition} ORDER BY {order}"""
 
 _EMAILS = """
@@ -415,13 +415,13 @@ async def numbers(tx: Tx, account_id: int, mailbox_id: int, criterion: Criterion
     return unpack_uids(row[0] if row else b"")
 
 
-async def ancestries(tx: Tx, account_id: int, mailbox_id: int, criterion: Criterion, by: str) -> list[Row]:
-    """(uid, folded base subject, ordering.ancestry) of the messages that match, `by` a key of SORT_KEYS.
+async def ancestries(tx: Tx, account_id: int, mailbox_id: int, criterion: Criterion) -> list[Row]:
+    """(uid, base subject, ordering.ancestry, internal date) of the messages that match, by sent date.
 
     Raises as `uids`.
     """
     criterion = await _looked_up(tx, account_id, mailbox_id, criterion)
-    return await tx.fetch(*uids_query(account_id, mailbox_id, criterion, ((by, False),), _ANCESTRIES))
+    return await tx.fetch(*uids_query(account_id, mailbox_id, criterion, (("sent", False),), _ANCESTRIES))
 
 
 def emails_query(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import struct
 import time
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -14,8 +15,11 @@ from mailcore.imap import threads
 from mailcore.imap.threads import ALGORITHMS, Row
 
 
-def row(uid: int, own: int = 0, refs: tuple[int, ...] = (), subject: str = "", reply: bool = False) -> Row:
-    return uid, subject, struct.pack(f"!B{1 + len(refs)}Q", reply, own, *refs)
+def row(
+    uid: int, own: int = 0, refs: tuple[int, ...] = (), subject: str = "", reply: bool = False, came: int = 0
+) -> Row:
+    ancestry = struct.pack(f"!B{1 + len(refs)}Q", reply, own, *refs)
+    return uid, subject, ancestry, datetime.fromtimestamp(came or uid, UTC)
 
 
 def threaded(algorithm: str, *rows: Row) -> str:
@@ -79,6 +83,11 @@ def test_refs_leaves_subjects_alone_and_puts_the_liveliest_thread_last():
     rows = row(1, 1, subject="a"), row(2, 2, subject="a"), row(3, 3, (1,), "a", True)
     assert threaded("REFS", *rows) == "(2)(1 3)"
     assert threaded("REFERENCES", *rows) == "((1 3)(2))"
+
+
+def test_refs_sorts_threads_by_arrival_and_messages_by_sent_date():
+    rows = row(1, 1, came=9), row(3, 3, (1,), came=2), row(2, 2, (1,), came=1), row(4, 4, came=5)
+    assert threaded("REFS", *rows) == "(4)(1 (3)(2))"
 
 
 def test_ordered_subject_has_no_grandchildren():

@@ -45,9 +45,8 @@ async def _threads(session: Session, algorithm: str, criterion: Criterion) -> Th
         # Without what has left a thread may fall apart.
         if known is not None and len(known.uids) == len(view.uids) and set(known.uids) == set(view.uids):
             return Threads(known.form, known.uids)
-    by = "arrival" if algorithm == "REFS" else "sent"
     async with db.read() as tx:
-        rows = await search.ancestries(tx, view.account_id, view.mailbox_id, criterion, by)
+        rows = await search.ancestries(tx, view.account_id, view.mailbox_id, criterion)
     rows = [row for row in rows if view.seq(row[0])]
     work = ALGORITHMS[algorithm]
     threads = work(rows) if len(rows) <= _IN_PASSING else await loop.run_in_executor(None, work, rows)
