@@ -17,9 +17,9 @@ from mailcore import db, wake
 from mailcore.errors import MailError
 from mailcore.imap.capabilities import Enabled
 from mailcore.imap.commands import fetch
+from mailcore.imap.filters import fits
 from mailcore.store import acl, mailboxes, metadata
 from mailcore.store.acl import Place, Right
-from mailcore.store.mailboxes import INBOX, SEPARATOR
 from mailcore.wake import Change
 from mailcore.wire.imap import response
 from mailcore.wire.imap.metadata import changed_line
@@ -160,7 +160,7 @@ class Notifier:
             others = await acl.shared(tx, account_id) if beyond else []
             subscribed = frozenset(await mailboxes.subscriptions(tx, account_id))
             places = {(place.account_id, place.mailbox.id): place for place in (*found, *others)}
-            watched = [place for place in places.values() if self._group(place.name, place, subscribed) is not None]
+            watched = [place for place in places.values() if self._group(place.name, subscribed) is not None]
             if len(watched) > limits.notify:
                 raise Overflow
             self._follow({account_id, *(place.account_id for place in watched)})
@@ -171,28 +171,15 @@ class Notifier:
                         annotations[(owner, mailbox_id), name] = version
         return Picture(places, subscribed, annotations)
 
-    def _group(self, name: str, place: Place | None, subscribed: frozenset[str]) -> EventGroup | None:
+    def _group(self, name: str, subscribed: frozenset[str]) -> EventGroup | None:
         """The first group whose filter names the mailbox (RFC 5465 §6); None when it is nobody's business."""
         for group in self._groups:
-            match group.filter:
-                case "PERSONAL":
-                    fits = not acl.is_elsewhere(name)
-                case "INBOXES":
-                    fits = name == INBOX or (place is not None and not place.owner and _is_junk(place))
-                case "SUBSCRIBED":
-                    fits = name in subscribed
-                case "SUBTREE":
-                    fits = any(name == root or name.startswith(root + SEPARATOR) for root in group.names)
-                case "SUBTREE-ONE":
-                    fits = name in group.names or name.rpartition(SEPARATOR)[0] in group.names
-                case _:
-                    fits = name in group.names
-            if fits:
+            if fits(group.filter, group.names, name, subscribed=name in subscribed):
                 return group
         return None
 
-    def _wants(self, event: str, name: str, place: Place | None, subscribed: frozenset[str]) -> bool:
-        group = self._group(name, place, subscribed)
+    def _wants(self, event: str, name: str, subscribed: frozenset[str]) -> bool:
+        group = self._group(name, subscribed)
         return group is not None and event in group.events
 
     def _watched(self, key: Key, place: Place) -> bool:
@@ -201,7 +188,7 @@ class Notifier:
         if view is not None and key == (view.account_id, view.mailbox_id):
             return False
         may = bool(place.rights & Right.READ)
-        return may and self._wants("MESSAGENEW", place.name, place, self._known.subscribed)
+        return may and self._wants("MESSAGENEW", place.name, self._known.subscribed)
 
     # -- telling
 
@@ -214,7 +201,7 @@ class Notifier:
             if not self._watched(key, place):
                 continue
             was = (0, 1) if old is None else (old.mailbox.messages, old.mailbox.uidnext)
-            flags = old is not None and self._wants("FLAGCHANGE", place.name, place, now.subscribed)
+            flags = old is not None and self._wants("FLAGCHANGE", place.name, now.subscribed)
             if renamed or flags or was != (is_.messages, is_.uidnext):
                 yield self._status(place)
 
@@ -239,22 +226,22 @@ class Notifier:
             if (old := before.places.get(key)) is not None and old.name != place.name
         }
         for oldname, place in _free_first(renamed):
-            if place.name not in told and self._wants("MAILBOXNAME", place.name, place, now.subscribed):
+            if place.name not in told and self._wants("MAILBOXNAME", place.name, now.subscribed):
                 told.add(place.name)
                 yield self._listed(place.name, now, oldname=oldname)
         for key, place in now.places.items():
             if key not in before.places and place.name not in told:
-                if self._wants("MAILBOXNAME", place.name, place, now.subscribed):
+                if self._wants("MAILBOXNAME", place.name, now.subscribed):
                     told.add(place.name)
                     yield self._listed(place.name, now)
         present = {place.name for place in now.places.values()}
         for key, old in before.places.items():
             if key not in now.places and old.name not in told and old.name not in present:
-                if self._wants("MAILBOXNAME", old.name, old, before.subscribed):
+                if self._wants("MAILBOXNAME", old.name, before.subscribed):
                     told.add(old.name)
                     yield self._listed(old.name, now, gone=True)
         for name in sorted(before.subscribed ^ now.subscribed):
-            if name not in told and self._wants("SUBSCRIPTIONCHANGE", name, None, before.subscribed | now.subscribed):
+            if name not in told and self._wants("SUBSCRIPTIONCHANGE", name, before.subscribed | now.subscribed):
                 yield self._listed(name, now, gone=name not in present)
 
     def _listed(self, name: str, now: Picture, *, gone: bool = False, oldname: str | None = None) -> bytes:
@@ -275,7 +262,7 @@ class Notifier:
                     yield changed_line("", sorted(names), utf8=self._session.utf8)
                 continue
             place = now.places.get(key)
-            if place is not None and self._wants("MAILBOXMETADATACHANGE", place.name, place, now.subscribed):
+            if place is not None and self._wants("MAILBOXMETADATACHANGE", place.name, now.subscribed):
                 yield changed_line(place.name, sorted(names), utf8=self._session.utf8)
 
 
@@ -286,8 +273,3 @@ def _free_first(renamed: Mapping[str, Place]) -> Iterable[tuple[str, Place]]:
         free = [old for old, place in waiting.items() if place.name not in waiting] or [next(iter(waiting))]
         for old in free:
             yield old, waiting.pop(old)
-
-
-def _is_junk(place: Place) -> bool:
-    """Delivery files into INBOX and the mailbox for junk."""
-    return place.mailbox.special_use == "\\Junk"

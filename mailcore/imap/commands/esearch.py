@@ -12,6 +12,7 @@ from mailcore.imap.capabilities import Enabled
 from mailcore.imap.commands.list import visible
 from mailcore.imap.commands.search import Found, extended, named
 from mailcore.imap.errors import bad
+from mailcore.imap.filters import fits
 from mailcore.imap.registry import LOGGED_IN, Done, command
 from mailcore.imap.selected import Selected
 from mailcore.imap.session import Session
@@ -19,7 +20,6 @@ from mailcore.store import mailboxes, search
 from mailcore.store.acl import Place, Right
 from mailcore.wire.imap import response, search_key
 from mailcore.wire.imap.commands import Command, EsearchArgs, SearchArgs
-from mailcore.wire.imap.mailbox_name import SEPARATOR
 from mailcore.wire.imap.numset import NumSet
 
 _SELECTED = ("SELECTED", "SELECTED-DELAYED")
@@ -97,21 +97,9 @@ async def _views(session: Session, sources: Sources) -> list[Selected]:
 
 
 def _means(kind: str, names: tuple[str, ...], place: Place, subscribed: bool, selected: bool) -> bool:
-    name = place.name
-    match kind:
-        case "SELECTED" | "SELECTED-DELAYED":
-            return selected
-        case "INBOXES":
-            return name == mailboxes.INBOX
-        case "PERSONAL":
-            return not place.owner
-        case "SUBSCRIBED":
-            return subscribed
-        case "MAILBOXES":
-            return name in names
-        case "SUBTREE":
-            return name in names or any(name.startswith(top + SEPARATOR) for top in names)
-    return name in names or name.rpartition(SEPARATOR)[0] in names  # SUBTREE-ONE
+    if kind in ("SELECTED", "SELECTED-DELAYED"):
+        return selected
+    return fits(kind, names, place.name, subscribed=subscribed)
 
 
 def _closed(place: Place) -> Selected:
