@@ -27,6 +27,8 @@ _PROBE_INTERVAL = 0.03
 # A child that works is asked so often (seconds), and started anew when it has not answered so many times in a row.
 ASK_EVERY = 15.0
 MISSES = 4
+# One that is started again has so long (seconds) until it works; then it hangs, too. (Servers have all the time.)
+START_SECONDS = 120.0
 _LONGEST_LINE = 16 * 1024
 
 
@@ -184,11 +186,11 @@ class Keeper:
         for child in self._children.values():
             if child.restart_at is not None and now >= child.restart_at:
                 self._spawn(child)
-            elif child.running and not child.ready:
-                self._probe(child)
             elif child.running and child.kill_at is not None and now >= child.kill_at:
                 child.kill_at = math.inf
                 _kill(child.running.pid, child.spec.kill)
+            elif child.running and not child.ready:
+                self._probe(child)
             elif _is_asked(child) and now >= child.ask_at:
                 self._ask(child)
 
@@ -207,17 +209,27 @@ class Keeper:
             if child.was_ready:
                 self._output.say(f"{child.spec.name} runs again (pid {child.running.pid})")
             child.was_ready = True
+        elif (
+            child.was_ready
+            and child.spec.answers is not None  # a database may take long to recover, and must not be disturbed
+            and child.kill_at is None
+            and time.monotonic() - child.started > START_SECONDS
+        ):
+            self._end_hung(child, f"is not ready after {START_SECONDS:.0f} s")
 
     def _ask(self, child: _Child) -> None:
         """Whether a child still works; one that hangs is ended, and runs again as one that died does."""
-        assert child.running is not None and child.spec.answers is not None
+        assert child.spec.answers is not None
         child.misses = 0 if child.spec.answers() else child.misses + 1
         child.ask_at = time.monotonic() + ASK_EVERY
         if child.misses >= MISSES:
-            seconds = ASK_EVERY * MISSES
-            self._output.say(f"{child.spec.name} has not answered for {seconds:.0f} s: it is restarted", warning=True)
-            child.kill_at = time.monotonic() + child.spec.grace
-            _kill(child.running.pid, child.spec.stop)
+            self._end_hung(child, f"has not answered for {ASK_EVERY * MISSES:.0f} s")
+
+    def _end_hung(self, child: _Child, how: str) -> None:
+        assert child.running is not None
+        self._output.say(f"{child.spec.name} {how}: it is restarted", warning=True)
+        child.kill_at = time.monotonic() + child.spec.grace
+        _kill(child.running.pid, child.spec.stop)
 
     def _read(self, child: _Child) -> None:
         try:

@@ -53,3 +53,46 @@ def test_a_child_that_does_not_answer_is_asked_to_end_then_killed_and_runs_again
     assert words[1] == f"deaf was killed by {signal.SIGKILL.name}; restarting in 0.2 s"
     assert words[2].startswith("deaf runs again (pid ")
     assert "asked 7 times" in lines, "two misses, an answer, four misses"
+
+
+# A child that dies once, and then hangs while it starts.
+SLOW = """
+import os, signal, sys, time
+from mailcore.supervise import keeper, launch
+from mailcore.supervise.output import Output
+
+keeper.START_SECONDS = 0.5
+started = []
+
+def child():
+    if len(started) == 2:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        time.sleep(30)
+    print("here", flush=True)
+    time.sleep(0.3 if len(started) == 1 else 30)
+
+def spawn(out):
+    started.append(out)
+    return launch.fork(child, out, None, before=lambda: None)
+
+made = keeper.Keeper(Output(), lambda children: None)
+made.start(keeper.Spec("slow", spawn, lambda pid, said: b"here" in said, signal.SIGTERM, 0.2, answers=lambda: True))
+made.wait_ready(seconds=20)
+while len(started) < 3:
+    made._step(1.0)
+made.wait_ready(seconds=20)
+made.stop(("slow",))
+"""
+
+
+def test_a_child_that_hangs_when_it_starts_again_is_started_once_more() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SLOW], cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [line.partition(" | ")[2] or line for line in done.stdout.splitlines()]
+    words = [line for line in lines if line.startswith("slow ")]
+    assert words[0] == "slow ended with exit status 0; restarting in 0.2 s"
+    assert words[1].startswith("slow is not ready after ") and words[1].endswith(" s: it is restarted")
+    assert words[2] == f"slow was killed by {signal.SIGKILL.name}; restarting in 1 s"
+    assert words[3].startswith("slow runs again (pid ")
