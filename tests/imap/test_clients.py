@@ -246,9 +246,9 @@ def test_curl_lists_reads_searches_and_uploads_over_tls(
     assert curl("Sent?SUBJECT%20gr") == b"* SEARCH 1\r\n"
 
 
-@pytest.mark.programs("mutt")
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.programs(name)) for name in ("mutt", "neomutt")])
 def test_mutt_opens_the_inbox_and_saves_a_message(
-    imap: Running, alice: Person, program: Callable[[str], str], tmp_path: Path
+    imap: Running, alice: Person, program: Callable[[str], str], tmp_path: Path, name: str
 ) -> None:
     imap.deliver(alice.account_id, MESSAGES[0])
     imap.deliver(alice.account_id, MESSAGES[2])
@@ -269,7 +269,7 @@ set copy=no
         pytest.skip("script(1) gives mutt its terminal")
     # Save the first message to a local mbox, which also deletes it; flag the second; leave.
     keys = f"<first-entry><copy-message>{tmp_path}/saved<enter><delete-message><last-entry><flag-message><quit>"
-    command = f"{program('mutt')} -n -F {config} -e \"push '{keys}'\""
+    command = f"{program(name)} -n -F {config} -e \"push '{keys}'\""
     done = subprocess.run(
         [script, "-qec", command, "/dev/null"],
         capture_output=True,
