@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 import time
 import zlib
 from collections.abc import Iterator
@@ -19,9 +20,13 @@ from tests.imap.running import HOST, Running
 class Packed:
     """A client that has asked for compression."""
 
-    def __init__(self, running: Running, person: Person, *, level: int = 6) -> None:
-        self.socket = socket.create_connection((HOST, running.port), 10)
-        self._deflater = zlib.compressobj(level, zlib.DEFLATED, -15)
+    def __init__(self, running: Running, person: Person, *, tls: bool = False) -> None:
+        self.socket: socket.socket = socket.create_connection((HOST, running.tls_port if tls else running.port), 10)
+        if tls:
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            self.socket = context.wrap_socket(self.socket)
+        self._deflater = zlib.compressobj(6, zlib.DEFLATED, -15)
         self._inflater = zlib.decompressobj(-15)
         self._buffer = bytearray()
         self.received = 0
@@ -72,7 +77,9 @@ def packed(imap: Running, alice: Person) -> Iterator[Packed]:
     client.close()
 
 
-def test_commands_answers_and_messages_pass_compressed(imap: Running, alice: Person, packed: Packed) -> None:
+@pytest.mark.parametrize("tls", [False, True])
+def test_commands_answers_and_messages_pass_compressed(imap: Running, alice: Person, tls: bool) -> None:
+    packed = Packed(imap, alice, tls=tls)
     body = (
         b"Subject: hello\r\n\r\n" + b"The same line again and again.\r\n" * 20_000 + os.urandom(50_000).hex().encode()
     )
@@ -85,6 +92,7 @@ def test_commands_answers_and_messages_pass_compressed(imap: Running, alice: Per
     assert packed.received - before < len(body) // 3
     packed.send(b"f LOGOUT\r\n")
     assert packed.rest() == b"* BYE Logging out\r\nf OK LOGOUT completed\r\n"
+    packed.close()
 
 
 def test_octets_that_come_one_by_one_are_understood(packed: Packed) -> None:
