@@ -18,11 +18,15 @@ _OVERHEAD = 200
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """`uids` in order, complete up to the UID `top`. `form`: how threads write them, with a %d for each."""
+    """`uids` in order, complete up to the UID `top`. `form`: how threads write them, with a %d for each.
+
+    `of`: the list of UIDs (a session's view) that these are, all of them and no others, when that is known.
+    """
 
     top: int
     uids: array[int]
     form: bytes = b""
+    of: array[int] | None = None
 
 
 class Orders:
@@ -65,10 +69,11 @@ class Orders:
 
 
 def _octets(order: Order) -> int:
-    return 4 * len(order.uids) + len(order.form) + _OVERHEAD
+    held = 0 if order.of is None else len(order.of)
+    return 4 * (len(order.uids) + held) + len(order.form) + _OVERHEAD
 
 
-def only(uids: array[int], wanted: Collection[int]) -> list[int]:
+def only(uids: array[int], wanted: Collection[int]) -> array[int]:
     """Those of `uids` that are wanted, in their order."""
     members = frozenset(wanted)
-    return [uid for uid in uids if uid in members]
+    return array("I", [uid for uid in uids if uid in members])

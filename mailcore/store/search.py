@@ -375,6 +375,11 @@ _PACKED = f"""SELECT coalesce(string_agg({PACKED_UID}, ''::bytea ORDER BY {{orde
     FROM entry e{{joins}}
     WHERE e.account_id = %(account)s::bigint AND e.mailbox_id = %(mailbox)s::bigint AND {{condition}}"""
 
+_WINDOW = f"""SELECT coalesce(string_agg({PACKED_UID}, ''::bytea ORDER BY uid), ''::bytea) FROM (
+        SELECT e.uid FROM entry e{{joins}}
+        WHERE e.account_id = %(account)s::bigint AND e.mailbox_id = %(mailbox)s::bigint AND {{condition}}
+        ORDER BY {{order}} LIMIT %(limit)s::bigint OFFSET %(offset)s::bigint) AS part"""
+
 _ANCESTRIES = """SELECT e.uid, m.base_subject, m.ancestry, e.internal_date FROM entry e{joins}
     WHERE e.account_id = %(account)s::bigint AND e.mailbox_id = %(mailbox)s::bigint AND {condition} ORDER BY {order}"""
 
@@ -390,7 +395,7 @@ _EMAILS = """
 def uids_query(
     account_id: int, mailbox_id: int, criterion: Criterion, sort: Sort = (), template: str = _UIDS
 ) -> tuple[str, dict[str, Any]]:
-    """The statement behind `uids`, or `numbers` and `ancestries` by their templates, and its parameters."""
+    """The statement behind `uids`, or `numbers`, `window` and `ancestries` by their templates, and its parameters."""
     query = _Query({"account": account_id, "mailbox": mailbox_id})
     condition = query.condition(criterion)
     if template is _ANCESTRIES:
@@ -412,6 +417,17 @@ async def numbers(tx: Tx, account_id: int, mailbox_id: int, criterion: Criterion
     """The UIDs of `uids` alone, as 32-bit numbers in one value on the wire: a fifth of the cost. Raises as `uids`."""
     criterion = await _looked_up(tx, account_id, mailbox_id, criterion)
     row = await tx.one(*uids_query(account_id, mailbox_id, criterion, sort, _PACKED))
+    return unpack_uids(row[0] if row else b"")
+
+
+async def window(
+    tx: Tx, account_id: int, mailbox_id: int, criterion: Criterion, at: int, count: int, *, backwards: bool
+) -> array[int]:
+    """`count` of the UIDs of `numbers`, ascending, after the first `at`, or before the last: only they are looked for
+    where the criterion allows. Raises as `uids`."""
+    criterion = await _looked_up(tx, account_id, mailbox_id, criterion)
+    text, params = uids_query(account_id, mailbox_id, criterion, (("uid", backwards),), _WINDOW)
+    row = await tx.one(text, {**params, "limit": count, "offset": at})
     return unpack_uids(row[0] if row else b"")
 
 
@@ -614,6 +630,7 @@ _EVERY_SORT: Sort = (*((key, True) for key in SORT_KEYS), (Relevance((Text("text
 sql(uids_query(1, 1, _SAMPLE, _EVERY_SORT)[0])
 sql(uids_query(1, 1, _SAMPLE, _EVERY_SORT, _PACKED)[0])
 sql(uids_query(1, 1, _SAMPLE, _EVERY_SORT, _ANCESTRIES)[0])
+sql(uids_query(1, 1, _SAMPLE, (("uid", True),), _WINDOW)[0])
 sql(emails_query(1, And((InMailbox((1,)), _SAMPLE)), _EVERY_SORT)[0])
 sql(emails_query(1, _SAMPLE, _EVERY_SORT, collapse_threads=True)[0])
 sql(few_query(1, 1, _SAMPLE)[0])

@@ -18,7 +18,7 @@ def test_an_order_serves_until_a_message_comes():
     assert known.get((1, 1, "by"), 2, 1) == order(3, 1, 2)
     assert known.get((1, 1, "by"), 4, 1) is None
     assert known.get((1, 2, "by"), 3, 1) is None
-    assert only(array("I", (3, 1, 2)), (1, 3)) == [3, 1]
+    assert only(array("I", (3, 1, 2)), (1, 3)) == array("I", (3, 1))
 
 
 def test_orders_are_bounded_and_expire():

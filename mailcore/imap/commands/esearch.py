@@ -74,7 +74,7 @@ async def _search(session: Session, tag: str, args: SearchArgs, view: Selected) 
         view.saved = NumSet.of(named(args, uids))
     if uids and returns != {"SAVE"}:
         mailbox = response.mailbox(view.name, utf8=session.utf8), view.uidvalidity
-        session.send(extended(tag, args, Found(uids, modseqs, scores), uids, uid=True, mailbox=mailbox))
+        session.send(extended(tag, args, Found(uids, modseqs, scores), mailbox=mailbox))
 
 
 async def _views(session: Session, sources: Sources) -> list[Selected]:

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 from mailcore import db
@@ -21,16 +22,21 @@ from mailcore.wire.imap import response, search_key
 from mailcore.wire.imap.commands import Command, SearchArgs
 from mailcore.wire.imap.numset import NumSet
 
+_WINDOW = frozenset(("PARTIAL", "CONTEXT", "SAVE"))  # for these options nothing but the range is of interest
 _SORT_KEYS = {"DATE": "sent"}  # the others are the store's own, in upper case
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The UIDs of a result in order; modseqs and scores only if the client wants to read of them."""
+    """The UIDs of a result in order; modseqs and scores only if the client wants to read of them.
+
+    `window`: only what PARTIAL asks for has been looked for.
+    """
 
     uids: Sequence[int]
     modseqs: Mapping[int, int] | None = None
     scores: Sequence[int] | None = None
+    window: bool = False
 
 
 @command("SEARCH", "UID SEARCH", state=SELECTED, uses_seqs=True, may_expunge=False)
@@ -58,11 +64,15 @@ async def run(session: Session, command: Command) -> None:
         session.enabled |= Enabled.CONDSTORE
         async with db.read() as tx:
             modseqs = dict(await search.uids(tx, view.account_id, view.mailbox_id, criterion, by))
-        uids: Sequence[int] = list(modseqs)
+        uids: Sequence[int] = [uid for uid in modseqs if uid < view.uidnext]
+    elif args.partial is not None and not by and returns <= _WINDOW:
+        window = await finding.window(session, criterion, args.partial)
+        _answer(session, command, Found(window, window=True))
+        if "SAVE" in returns:
+            view.saved = NumSet.of(window)
+        return
     else:
         uids = await finding.numbers(session, criterion, by)
-    if uids is not view.uids:
-        uids = [uid for uid in uids if uid < view.uidnext]
     scores = None
     if "RELEVANCY" in returns:
         phrases = criteria.phrases(args.key)
@@ -87,42 +97,50 @@ def sort_keys(args: SearchArgs) -> Sort:
 
 def _answer(session: Session, command: Command, found: Found) -> None:
     """* SEARCH, * SORT or * ESEARCH."""
-    args = cast(SearchArgs, command.args)
+    args, view = cast(SearchArgs, command.args), session.view
     if args.returns == frozenset(("SAVE",)):
         return  # RFC 5182 §2.1
-    numbers = found.uids if command.uid else criteria.seqs(session.view, found.uids)
+    numbers = _same if command.uid else partial(criteria.seqs, view)
     if args.returns is not None or (session.rev2 and not args.sort):
         session.send(extended(command.tag, args, found, numbers, uid=command.uid))
     else:
         name = "SORT" if args.sort else "SEARCH"
-        session.send(response.search_line(numbers, name=name, modseq=_modseq(args, found)))
+        session.send(response.search_line(numbers(found.uids), name=name, modseq=_modseq(args, found)))
+
+
+Numbers = Callable[[Sequence[int]], Sequence[int]]
+
+
+def _same(uids: Sequence[int]) -> Sequence[int]:
+    return uids
 
 
 def extended(
     tag: str,
     args: SearchArgs,
     found: Found,
-    numbers: Sequence[int],
+    numbers: Numbers = _same,
     *,
-    uid: bool,
+    uid: bool = True,
     mailbox: tuple[bytes, int] | None = None,
 ) -> bytes:
-    """* ESEARCH with what the options ask for; `numbers` are the results as the client wants to read of them."""
+    """* ESEARCH with what the options ask for; `numbers` makes of UIDs what the client wants to read of."""
     returns = frozenset(("ALL",)) if args.returns is None else args.returns
-    partial, scores = None, found.scores
+    uids, scores, part = found.uids, found.scores, None
     if args.partial is not None:
-        chosen = args.partial.of(len(numbers))
-        part = numbers[chosen]
-        partial = str(args.partial), part if args.sort else NumSet.of(part)
+        chosen = slice(None) if found.window else args.partial.of(len(uids))
+        inside = numbers(uids[chosen])
+        part = str(args.partial), inside if args.sort else NumSet.of(inside)
         scores = scores and scores[chosen]
+    every = numbers(uids) if "ALL" in returns else ()
     return response.esearch_line(
         tag,
         uid=uid,
-        minimum=numbers[0] if numbers and "MIN" in returns else None,
-        maximum=numbers[-1] if numbers and "MAX" in returns else None,
-        count=len(numbers) if "COUNT" in returns else None,
-        all=(numbers if args.sort else NumSet.of(numbers)) if "ALL" in returns else None,
-        partial=partial,
+        minimum=next(iter(numbers(uids[:1])), None) if "MIN" in returns else None,
+        maximum=next(iter(numbers(uids[-1:])), None) if "MAX" in returns else None,
+        count=len(uids) if "COUNT" in returns else None,
+        all=every if args.sort else NumSet.of(every),
+        partial=part,
         relevancy=scores,
         modseq=_modseq(args, found),
         mailbox=mailbox,

@@ -34,6 +34,12 @@ class Partial:
     def __str__(self) -> str:
         return f"{self.first}:{self.last}"
 
+    @property
+    def window(self) -> tuple[int, int, bool]:
+        """How many results to pass over, how many to take, and whether from the end."""
+        near, far = sorted((abs(self.first), abs(self.last)))
+        return near - 1, far - near + 1, self.first < 0
+
     def of(self, count: int) -> slice:
         """Which of `count` results."""
         low, high = sorted((self.first, self.last))

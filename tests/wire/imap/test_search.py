@@ -300,6 +300,10 @@ def test_a_range_of_results_counts_from_either_end(text, count, expected):
     assert args.returns == {"PARTIAL"}
     assert args.partial is not None
     assert args.partial.of(count) == expected
+    at, size, backwards = args.partial.window
+    every = list(range(count))
+    passed = every[::-1][at : at + size][::-1] if backwards else every[at : at + size]
+    assert passed == every[expected]
     assert str(args.partial) == text.decode()
 
 
