@@ -29,6 +29,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=1, help="rounds of inbound and append, servers in turn")
     parser.add_argument("--messages", type=int, default=10_000, help="size of the large mailbox")
+    parser.add_argument("--large", type=int, default=0, help="measure one mailbox of so many small messages too")
     parser.add_argument(
         "--processes", type=int, default=1, help="mail processes of Mailstead (the rivals use every core as they are)"
     )
@@ -96,6 +97,9 @@ def main() -> int:
                 keep(kind, scenarios.read(server, repeat))
             if "write" in options.only:
                 keep(kind, scenarios.write(server, repeat))
+            if options.large:
+                say(f"a mailbox of {options.large}, {kind}")
+                keep(kind, scenarios.large(server, options.large))
     except servers.BenchError as error:
         say(f"bench: {error}")
         return 1
@@ -103,6 +107,8 @@ def main() -> int:
         for server in running.values():
             server.stop()
     print(report.table(figures))
+    if options.large:
+        print("\n" + report.growth(figures, options.large))
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
     return 0

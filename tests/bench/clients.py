@@ -131,6 +131,16 @@ class Imap:
                     raise RuntimeError(f"{command}: {tail[-200:]!r}")
                 return tail
 
+    def append(self, mailbox: str, messages: Sequence[bytes]) -> None:
+        """Store several messages with one command (MULTIAPPEND, LITERAL+)."""
+        self._count += 1
+        tag = b"Zq%06dV" % self._count
+        parts = [b" {%d+}\r\n%b" % (len(raw), raw) for raw in messages]
+        self._socket.sendall(b"%b APPEND %b%b\r\n" % (tag, mailbox.encode(), b"".join(parts)))
+        answer = self._line()
+        if not answer.startswith(tag + b" OK"):
+            raise RuntimeError(f"APPEND of {len(messages)}: {answer!r}")
+
     def messages(self, mailbox: str = "INBOX") -> int:
         match = re.search(rb"MESSAGES (\d+)", self.run(f"STATUS {mailbox} (MESSAGES)"))
         return int(match[1]) if match else 0

@@ -58,6 +58,18 @@ def _person(number: int) -> str:
     return f"{Header(name, 'utf-8').encode() if not name.isascii() else name} <p{number}@bench.example>"
 
 
+def note(n: int) -> bytes:
+    """The n-th small message, about 1.2 KB, of a mailbox with very many."""
+    chance = random.Random(SEED * 1_000_033 + n)
+    head = (
+        f"From: {_person(chance.randrange(400))}\r\nTo: Reader <reader@bench.test>\r\n"
+        f"Subject: {_TOPICS[n % 2].format(n=n)}\r\n"
+        f"Date: {format_datetime(_START + timedelta(minutes=n))}\r\nMessage-ID: <note{n}.{SEED}@bench.example>\r\n"
+        "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
+    )
+    return (head + _text(chance, 800, n)).encode()
+
+
 def message(n: int) -> bytes:
     """The n-th message, with CRLF line ends."""
     chance = random.Random(SEED * 1_000_003 + n)

@@ -55,6 +55,27 @@ ROWS = (
 )
 
 
+GROWTH = (
+    ("select", "SELECT"),
+    ("window", "FETCH of the last 50: UID FLAGS ENVELOPE"),
+    ("search", "SEARCH BODY, rare word"),
+    ("sort", "SORT by subject"),
+    ("store_on", "STORE of one"),
+    ("notice", "new message to IDLE notification"),
+)
+
+
+def growth(figures: dict[str, dict[str, list[float]]], count: int) -> str:
+    """What a mailbox of `count` messages costs beside one of a twentieth, in ms."""
+    kinds = list(figures)
+    heads = [f"{kind}, {size:,}" for kind in kinds for size in (count // 20, count)]
+    lines = ["| one mailbox, ms | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(heads)]
+    for name, title in GROWTH:
+        cells = [_number(median(figures[kind][f"{name}_{size}"])) for kind in kinds for size in ("part", "whole")]
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def table(figures: dict[str, dict[str, list[float]]]) -> str:
     """A Markdown table; the peer is the better of the rivals, figures are medians of the rounds."""
     lines = [

@@ -3,6 +3,7 @@ milliseconds."""
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -151,6 +152,51 @@ def write(server: Server, repeat: int) -> Figures:
         client.run("SELECT INBOX")
     client.close()
     return {"store_all": measure.median(stores), "move_1000": measure.median(moves)}
+
+
+def large(server: Server, count: int) -> Figures:
+    """Work on one mailbox of `count` small messages, and before on a twentieth of them: what must not grow with it."""
+    figures: Figures = {}
+    client, other = (Imap(server.imap, servers.HOARDER, PASSWORD) for _ in range(2))
+    for size, name in ((count // 20, "part"), (count, "whole")):
+        begun = time.perf_counter()
+        start = client.messages()
+        for at in range(start, size, 100):
+            client.append("INBOX", [corpus.note(n) for n in range(at, min(at + 100, size))])
+        figures[f"fill_{name}"] = (size - start) / (time.perf_counter() - begun)
+        last = f"{size - 49}:{size}"
+        client.run("SELECT INBOX")
+
+        def opened(client: Imap = client) -> float:
+            client.run("SELECT Drafts")
+            return _timed(lambda: client.run("SELECT INBOX"))
+
+        def told(client: Imap = client, other: Imap = other) -> float:
+            other.append("INBOX", [corpus.note(0)])
+            begun = time.perf_counter()
+            client.wait_exists()
+            return max(0.05, (time.perf_counter() - begun) * 1000)
+
+        if b"Drafts" not in client.run('LIST "" "*"'):
+            client.run("CREATE Drafts")
+        times: dict[str, list[float]] = {"select": [opened() for _ in range(5)]}
+        for operation, command in (
+            ("window", f"FETCH {last} (UID FLAGS ENVELOPE)"),
+            ("search", f'UID SEARCH BODY "{corpus.RARE}"'),
+            ("sort", "UID SORT (SUBJECT) UTF-8 ALL"),
+            ("store_on", f"STORE {size} +FLAGS (\\Flagged)"),
+            ("store_off", f"STORE {size} -FLAGS (\\Flagged)"),
+        ):
+            work = functools.partial(client.run, command)
+            times[operation] = [_timed(work) for _ in range(5)]
+        client.start_idle()
+        times["notice"] = [told() for _ in range(5)]
+        client.close()
+        client = Imap(server.imap, servers.HOARDER, PASSWORD)
+        figures |= {f"{operation}_{name}": measure.median(found) for operation, found in times.items()}
+    client.close()
+    other.close()
+    return figures
 
 
 def idle(server: Server, sessions: int, deliveries: int = 40) -> Figures:

@@ -24,6 +24,7 @@ INBOUND = [f"in{n}@{DOMAIN}" for n in range(20)]
 APPENDERS = [f"ap{n}@{DOMAIN}" for n in range(9)]
 READER = f"reader@{DOMAIN}"
 IDLER = f"idle@{DOMAIN}"
+HOARDER = f"large@{DOMAIN}"  # hundreds of thousands of small messages
 
 
 class BenchError(Exception):
@@ -124,7 +125,7 @@ def start_mailstead(folder: Path, processes: int = 1) -> Server:
         "from mailcore import provision; from django.db import transaction\n"
         "from accounts.models import Domain\n"
         f"Domain.objects.filter(name={DOMAIN!r}).exists() or provision.add_domain({DOMAIN!r})\n"
-        f"for address in {[*INBOUND, *APPENDERS, READER, IDLER]!r}:\n"
+        f"for address in {[*INBOUND, *APPENDERS, READER, IDLER, HOARDER]!r}:\n"
         f"    provision.add_account(address, password={PASSWORD!r})\n"
     )
     made = subprocess.run(
