@@ -93,7 +93,8 @@ def mechanism(name: str, *, nonce: Callable[[], bytes] | None = None) -> Callabl
         verifier = _fitting(known.verifiers, message, _base64(proof))
         if verifier is not None and (yield Challenge(b"v=" + base64.b64encode(_hmac(verifier.server_key, message)))):
             raise SaslError(f"{name}: nothing was expected after the server's signature")
-        return Proven(name, authcid, None if verifier is None else verifier.secret_id, _name(authzid) if authzid else "")
+        secret_id = None if verifier is None else verifier.secret_id
+        return Proven(name, authcid, secret_id, _name(authzid) if authzid else "")
 
     return run
 
