@@ -15,7 +15,8 @@ from mailcore.db import Row, Tx, sql
 from mailcore.store.index_segment import MAX_PAIRS, Segment
 from mailcore.store.index_words import VERSION
 
-LEASE_SECONDS = 120
+LEASE_SECONDS = 300
+RENEW_SECONDS = 30
 # So many messages not yet indexed are worth a segment; scanning fewer costs a search less than a millisecond or two.
 TAIL = 256
 # Neighbouring segments of about one size become one when there are so many: each message is then written again.
@@ -108,7 +109,10 @@ REPLACE = tuple(
     for table in ("search_segment", "search_filter", "search_block")
 )
 
-REMOVED = sql("UPDATE search_index SET removed = removed + %s::bigint WHERE account_id = %s::bigint AND upto > 1")
+# Rather not counted than waited for: who removes messages holds the account's lock, for which deliveries wait.
+REMOVED = sql("""
+    UPDATE search_index SET removed = removed + %s::bigint WHERE account_id = (
+        SELECT account_id FROM search_index WHERE account_id = %s::bigint AND upto > 1 FOR UPDATE SKIP LOCKED)""")
 
 
 @dataclass(frozen=True, slots=True)
