@@ -9,16 +9,39 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Any, Literal
+from typing import Any
 
 from mailcore.arrays import PACKED_UID, unpack_uids
 from mailcore.db import Params, Row, Tx, sql
 from mailcore.errors import Code, MailError
 from mailcore.mime import fold
 from mailcore.store import index_read, ordering
+from mailcore.store.criteria import (
+    All,
+    And,
+    Before,
+    Criterion,
+    Date,
+    Emails,
+    Flag,
+    Found,
+    HasAttachment,
+    InMailbox,
+    InThreads,
+    Keyword,
+    Modseq,
+    Not,
+    Or,
+    Relevance,
+    Size,
+    Sort,
+    Text,
+    ThreadKeyword,
+    Uids,
+)
 from mailcore.store.index_segment import Part
 
 # A tree deeper or larger than this is not a question a person asked.
@@ -32,157 +55,6 @@ FEW_COLUMNS = 20_000
 # More emails than these are named to the database by a bitmap.
 MANY = 500
 
-
-@dataclass(frozen=True, slots=True)
-class All:
-    """Every message."""
-
-
-@dataclass(frozen=True, slots=True)
-class And:
-    terms: tuple[Criterion, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Or:
-    terms: tuple[Criterion, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Not:
-    term: Criterion
-
-
-@dataclass(frozen=True, slots=True)
-class Flag:
-    """All bits of `mask` are set, or with `on=False` not all of them."""
-
-    mask: int
-    on: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Keyword:
-    """A keyword, compared case-insensitively."""
-
-    word: str
-    on: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Uids:
-    """UIDs in any of the ranges (both ends included)."""
-
-    ranges: tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """`words` occurs in a field: from, to, cc, bcc, subject, body, text (header and body) or header:NAME.
-
-    An empty `words` finds the messages that have the field (header:NAME) or all messages.
-    """
-
-    field: str
-    words: str
-
-
-@dataclass(frozen=True, slots=True)
-class Date:
-    """Compare a date. A `date` compares days (internal and saved: in UTC; sent: as written), a `datetime` instants."""
-
-    kind: Literal["internal", "sent", "saved"]
-    op: Literal["<", ">=", "="]
-    value: date | datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """Octets larger or smaller than `value`."""
-
-    op: Literal["<", ">", ">="]
-    value: int
-
-
-@dataclass(frozen=True, slots=True)
-class Modseq:
-    """Changed at or after this modseq (RFC 7162 §3.1.5)."""
-
-    value: int
-
-
-@dataclass(frozen=True, slots=True)
-class Emails:
-    """Emails by id."""
-
-    ids: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What the index has told: emails by number, all below `beyond`, of which it knows nothing."""
-
-    ids: frozenset[int]
-    beyond: int
-
-
-@dataclass(frozen=True, slots=True)
-class Before:
-    """Emails with a lower number."""
-
-    id: int
-
-
-@dataclass(frozen=True, slots=True)
-class InThreads:
-    """Emails of threads."""
-
-    ids: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class InMailbox:
-    """Emails that are in at least one of these mailboxes; with `other`, in at least one that is not among them."""
-
-    ids: tuple[int, ...]
-    other: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class HasAttachment:
-    on: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class ThreadKeyword:
-    """Some (or with `every` all) emails of the thread have the flag bits or, if `word` is given, the keyword."""
-
-    mask: int
-    word: str | None = None
-    every: bool = False
-
-
-Criterion = (
-    All
-    | And
-    | Or
-    | Not
-    | Flag
-    | Keyword
-    | Uids
-    | Text
-    | Date
-    | Size
-    | Modseq
-    | Emails
-    | Found
-    | Before
-    | InThreads
-    | InMailbox
-    | HasAttachment
-    | ThreadKeyword
-)
-
 SORT_KEYS = {
     "arrival": "e.internal_date",
     "sent": "coalesce(m.sent_at, e.internal_date)",
@@ -192,16 +64,6 @@ SORT_KEYS = {
     "flagged": "(e.flags & 4)",
     "uid": "e.uid",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Relevance:
-    """Sort by how many of these texts a message has."""
-
-    texts: tuple[Text, ...]
-
-
-Sort = Sequence[tuple[str | Relevance, bool]]  # (key of SORT_KEYS or Relevance, descending)
 
 _COLUMNS = {
     "from": "t.from_text",
