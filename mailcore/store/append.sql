@@ -28,6 +28,7 @@ AS $append$
 DECLARE
     item record;
     job int := -1;
+    which int;
     job_refused int;
     announced bool;
     traced bool := cardinality(e_job) > 0;
@@ -40,17 +41,17 @@ BEGIN
             ORDER BY b.account_id, b.id FOR UPDATE OF b;
     END IF;
 
+    -- Nothing that may be long is in these rows: they are sorted, and a long text to a thousand people would fill
+    -- gigabytes of the disk.
     FOR item IN
         SELECT i.*, m.*
         FROM unnest(i_job, i_atomic, i_mail, i_account, i_mailbox, i_flags, i_keywords, i_internal_date, i_trace_id,
                 i_recipient) WITH ORDINALITY
                 AS i(job, atomic, mail, account, mailbox, flags, keywords, internal_date, trace_id, recipient, n)
-            JOIN unnest(m_hash, m_size, m_header_size, m_sent_at, m_sent_on, m_has_attachment, m_message_id,
-                m_base_subject, m_preview, m_envelope, m_bodystructure, m_headers, m_parts, m_summary, m_from, m_to, m_cc, m_bcc,
-                m_subject, m_body_at, m_text, m_sort_keys, m_ancestry, m_keys_from, m_keys_to) WITH ORDINALITY
-                AS m(hash, size, header_size, sent_at, sent_on, has_attachment, message_id, base_subject, preview, envelope,
-                bodystructure, headers, parts, summary, from_text, to_text, cc_text, bcc_text, subject_text, body_at,
-                text, sort_keys, ancestry, keys_from, keys_to, mail) USING (mail)
+            JOIN unnest(m_hash, m_size, m_header_size, m_sent_at, m_sent_on, m_has_attachment, m_message_id, m_body_at,
+                m_keys_from, m_keys_to) WITH ORDINALITY
+                AS m(hash, size, header_size, sent_at, sent_on, has_attachment, message_id, body_at, keys_from, keys_to,
+                mail) USING (mail)
         ORDER BY i.n
     LOOP
         IF item.job <> job THEN
@@ -110,15 +111,17 @@ BEGIN
             FROM thread_key t WHERE t.account_id = item.account AND t.key = ANY(keys);
         INSERT INTO thread_key (account_id, key, thread_id)
             SELECT item.account, k, o_thread FROM unnest(keys) k ON CONFLICT DO NOTHING;
+        which := item.mail;
         INSERT INTO message (account_id, id, blob, size, header_size, thread_id, created_modseq, received_at, sent_at,
             sent_on, has_attachment, base_subject, sort_keys, ancestry, preview, envelope, bodystructure, headers, parts, summary)
         VALUES (item.account, o_message, item.hash, item.size, item.header_size, o_thread, o_modseq,
-            coalesce(item.internal_date, now()), item.sent_at, item.sent_on, item.has_attachment, item.base_subject,
-            item.sort_keys, item.ancestry, item.preview, item.envelope, item.bodystructure, item.headers, item.parts, item.summary);
+            coalesce(item.internal_date, now()), item.sent_at, item.sent_on, item.has_attachment, m_base_subject[which],
+            m_sort_keys[which], m_ancestry[which], m_preview[which], m_envelope[which], m_bodystructure[which],
+            m_headers[which], m_parts[which], m_summary[which]);
         INSERT INTO message_text
             (account_id, docno, from_text, to_text, cc_text, bcc_text, subject_text, body_at, text)
-        VALUES (item.account, o_message, item.from_text, item.to_text, item.cc_text, item.bcc_text,
-            item.subject_text, item.body_at, item.text);
+        VALUES (item.account, o_message, m_from[which], m_to[which], m_cc[which], m_bcc[which], m_subject[which],
+            item.body_at, m_text[which]);
         INSERT INTO entry (account_id, mailbox_id, uid, message_id, modseq, flags, keywords, internal_date, size)
         VALUES (item.account, item.mailbox, o_uid, o_message, o_modseq, item.flags, string_to_array(item.keywords, ' '),
             coalesce(item.internal_date, now()), item.size);

@@ -166,6 +166,20 @@ async def waits_for_a_lock(tx):
     raise AssertionError("nobody waits")
 
 
+async def test_a_long_text_to_many_people_needs_no_room_on_the_disk_to_be_sorted(database_url):
+    spilled = "SELECT temp_bytes FROM pg_stat_database WHERE datname = current_database()"
+    raw = message(" ".join(str(n) for n in range(80_000)))
+    derived = mime.parse(raw)
+    async with pool(*range(1, 31)):
+        async with db.read() as tx:
+            (before,) = await tx.one(spilled)
+            jobs = [append.Job([append.Incoming(n, 0, raw, derived) for n in range(1, 31)], atomic=True)]
+            await append.append_jobs(tx, jobs)
+            await tx.one("SELECT pg_stat_force_next_flush()")
+        async with db.read() as tx:
+            assert await tx.one(spilled) == (before,)
+
+
 async def test_without_a_database_the_error_is_temporary(database_url):
     await db.open_pool(1, timeout=0.3)
     try:
