@@ -49,6 +49,9 @@ def test_imapclient_reads_and_changes_everything(imap: Running, alice: Person) -
         assert fetched[1][b"ENVELOPE"].from_[0].mailbox == b"ann"
         assert fetched[3][b"BODYSTRUCTURE"].is_multipart
         assert client.search(["SUBJECT", "grüße"], charset="UTF-8") == [1]
+        assert client.sort(["REVERSE SUBJECT", "DATE"]) == [4, 1, 2, 3]
+        assert client.sort("REVERSE ARRIVAL", "UID 2:3") == [3, 2]
+        assert client.thread("REFERENCES") == ((1,), (2,), (3,), (4,))
         client.add_flags([1, 2], [imapclient.FLAGGED, "work"])
         assert client.get_flags([1])[1] == (imapclient.FLAGGED, b"\\Recent", b"work")
         client.create_folder("Été/2026")
