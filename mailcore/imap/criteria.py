@@ -15,6 +15,7 @@ from mailcore.wire.imap.search_key import SearchKey
 
 _BITS = {name.lower(): bit for name, bit in SYSTEM_FLAGS.items()}
 _NOTHING = search.Or(())
+MAX_PHRASES = 20  # each is a search of its own
 _SIZE_OPS = {"larger": ">", "smaller": "<"}
 _DATE_OPS = {"before": "<", "on": "=", "since": ">="}
 
@@ -71,7 +72,7 @@ def _phrase(key: search_key.Text | search_key.Header) -> search.Text:
 
 def phrases(key: SearchKey) -> tuple[search.Text, ...]:
     """What makes a message that FUZZY finds relevant: that a text stands in it just as it was written."""
-    return tuple(map(_phrase, search_key.fuzzy_texts(key)))
+    return tuple(map(_phrase, search_key.fuzzy_texts(key)[:MAX_PHRASES]))
 
 
 def _flag(flag: str, is_set: bool, view: Selected) -> search.Criterion:
