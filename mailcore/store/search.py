@@ -400,10 +400,12 @@ async def _looked_up(tx: Tx, account_id: int, mailbox_id: int | None, criterion:
         return criterion
     only, rest = _only_mailbox(criterion)
     mailbox_id = mailbox_id or only
-    whole = any(_reads_text(text) > 1 for text in texts)
-    count = few_query(account_id, mailbox_id, rest) if whole else size_query(account_id, mailbox_id)
-    index, counted = await index_read.opened(tx, account_id, count)
-    if not counted or counted[0][0] <= (FEW if whole else FEW_COLUMNS) or not index.segments:
+    if not any(_reads_text(text) > 1 for text in texts):
+        size = await tx.one(*size_query(account_id, mailbox_id))
+        if size is None or size[0] <= FEW_COLUMNS:
+            return criterion
+    index, few = await index_read.opened(tx, account_id, few_query(account_id, mailbox_id, rest))
+    if few[0][0] <= FEW or not index.segments:
         return criterion
     found = {text: Found(await _emails_with(tx, index, text), index.beyond) for text in texts[:MAX_LOOKED_UP]}
     told = _replaced(criterion, found)
