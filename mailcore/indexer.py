@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 from mailcore import db
-from mailcore.errors import Code, MailError
+from mailcore.errors import MailError
 from mailcore.store import index_build, rederive
 from mailcore.store.index_build import RENEW_SECONDS, Claim, Lost, Work
 from mailcore.store.index_segment import Builder, Segment
@@ -28,6 +28,10 @@ PIECE = 64
 REST = 4.0
 
 Progress = Callable[[int], None]
+
+
+class Busy(Exception):
+    """Another process builds the account's index right now."""
 
 
 async def run_due(parent: int | None = None) -> int:
@@ -69,13 +73,13 @@ async def index(claimed: Claim, least: int | None = None, progress: Progress | N
 async def reindex(account_id: int, derive: bool = True, progress: Progress | None = None) -> int:
     """Make an account's index anew, with `derive` what is derived from its messages first; returns their number.
 
-    `progress` hears of each message once for each of the two. Raises UNAVAILABLE while another process builds the
-    index, and NOT_FOUND.
+    `progress` hears of each message once for each of the two. Raises Busy while another process builds the index, or
+    when there is no such account.
     """
     async with db.transaction() as tx:
         claimed = await index_build.claim(tx, account_id)
         if claimed is None:
-            raise MailError(Code.UNAVAILABLE, "the account's index is being built right now, try again in a minute")
+            raise Busy
         await index_build.restart(tx, claimed)
     after, count = 0, 1
     while derive and count:

@@ -11,6 +11,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from accounts.models import Account
 from mailcore import db, indexer
+from mailcore.indexer import Busy
 from mailcore.management import base
 
 
@@ -34,17 +35,27 @@ class Command(base.Command):
             accounts = accounts.filter(address__in=[address.lower() for address in options["addresses"]])
             if missing := {address.lower() for address in options["addresses"]} - {a.address for a in accounts}:
                 raise CommandError(f"No such account: {', '.join(sorted(missing))}")
-        asyncio.run(self._run([(a.pk, a.address) for a in accounts], derive=not options["index_only"]))
+        left = asyncio.run(self._run([(a.pk, a.address) for a in accounts], derive=not options["index_only"]))
+        if left:
+            raise CommandError(f"Left as they are, because their index is being built right now: {', '.join(left)}")
 
-    async def _run(self, accounts: list[tuple[int, str]], derive: bool) -> None:
+    async def _run(self, accounts: list[tuple[int, str]], derive: bool) -> list[str]:
+        """Returns the addresses of accounts that somebody else was busy with."""
+        left = []
         await db.open_pool(2)
         try:
             for account_id, address in accounts:
                 start = time.monotonic()
-                count = await indexer.reindex(account_id, derive, _Counter(address) if sys.stderr.isatty() else None)
+                counter = _Counter(address) if sys.stderr.isatty() else None
+                try:
+                    count = await indexer.reindex(account_id, derive, counter)
+                except Busy:
+                    left.append(address)
+                    continue
                 self.stdout.write(f"{address}: {count} messages in {time.monotonic() - start:.1f} s")
         finally:
             await db.close_pool()
+        return left
 
 
 class _Counter:
