@@ -7,6 +7,7 @@ as such it runs only when nothing else does, leaves the worker's event loop alon
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
@@ -150,7 +151,8 @@ def main() -> None:
 
     configure_logging(settings.LOGGING_CONFIG, settings.LOGGING)
     # Whoever else wants a core gets it at once.
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    with contextlib.suppress(OSError):  # some containers do not allow it
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     try:
         asyncio.run(_main(os.getppid()))
     except MailError as error:

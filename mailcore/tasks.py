@@ -146,8 +146,8 @@ def _end(**_: object) -> None:
             ending, _runner = _runner, None
             ending.stop()
         if _indexer is not None and _indexer.poll() is None:
-            _indexer.terminate()
-            _indexer.wait(5)
+            _indexer.kill()  # at any point, as it may die by itself
+            _indexer.wait()
 
 
 @app.task(name="mailcore.deliver")
