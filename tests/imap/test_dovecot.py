@@ -6,6 +6,7 @@ import os
 import random
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -76,15 +77,18 @@ class Wire:
 
 
 @pytest.fixture
-def dovecot(tmp_path: Path) -> Iterator[Wire]:
+def home() -> Iterator[Path]:
+    """A folder that another user can reach, as pytest's own are not."""
+    with tempfile.TemporaryDirectory(prefix="dovecot-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def dovecot(home: Path) -> Iterator[Wire]:
     root = os.getuid() == 0
     uid = NOBODY if root else os.getuid()
-    home = tmp_path / "dovecot"
-    home.mkdir()
     if root:
         os.chown(home, uid, uid)
-        for folder in (tmp_path, *list(tmp_path.parents)[:2]):
-            folder.chmod(folder.stat().st_mode | 0o011)
     config = home / "dovecot.conf"
     config.write_text(
         f"base_dir = {home}/run\nmail_location = maildir:{home}/Maildir\nlog_path = /dev/stderr\nssl = no\n"
