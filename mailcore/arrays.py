@@ -152,7 +152,7 @@ PACKED_UID = "int4send((uid - 2147483648)::int)"
 
 
 def unpack_uids(packed: bytes) -> array[int]:
-    """The UIDs behind PACKED_UIDs that follow each other."""
+    """The UIDs of PACKED_UID values that follow each other."""
     # What int4 calls negative has the top bit set: one exclusive-or over all of them turns it.
     turned = int.from_bytes(packed) ^ int.from_bytes(b"\x80\0\0\0" * (len(packed) // 4))
     uids = array("I", turned.to_bytes(len(packed)))

@@ -78,12 +78,15 @@ class Tx(Protocol):
 _named: WeakKeyDictionary[psycopg.AsyncConnection[Row], set[bytes]] = WeakKeyDictionary()
 
 
+_numbers = itertools.count(1)
+
+
 @cache
 def _prepared(query: str) -> tuple[bytes, bytes]:
     """The name of a statement of `call`, and its text with libpq's own placeholders."""
     count = itertools.count(1)
     numbered = re.sub("%[sb]", lambda _: f"${next(count)}", query)
-    return b"mailstead_%x" % (hash(query) & 0xFFFFFFFF), numbered.encode()
+    return b"mailstead_%d" % next(_numbers), numbered.encode()
 
 
 def _forget(connection: psycopg.AsyncConnection[Row], query: str) -> None:
