@@ -78,7 +78,7 @@ def _start() -> None:
 
     # The trace is no table of Django's (it has partitions), yet it has to be empty for the next test as well.
     tables = DatabaseIntrospection.django_table_names
-    DatabaseIntrospection.django_table_names = lambda *args, **kw: [*tables(*args, **kw), "trace_event"]  # type: ignore
+    DatabaseIntrospection.django_table_names = lambda *args, **kw: [*tables(*args, **kw), "trace_event"]
 
     del os.environ["DJANGO_SETTINGS_MODULE"]  # a worker of xdist would read its settings before it comes here
     # The same algorithm at a thousandth of the cost.
@@ -122,6 +122,13 @@ _SEARCH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sb
 _missing: dict[str, int] = {}
 
 
+def _found(name: str) -> str | None:
+    """Where a program of tests/programs.txt is; a path there may hold a wildcard."""
+    if "*" in name:
+        return next(map(str, Path("/").glob(name.removeprefix("/"))), None)
+    return shutil.which(name, path=_SEARCH)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     packages = _programs()
     for item in items:
@@ -129,7 +136,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             for name in marker.args:
                 if name not in packages:
                     raise pytest.UsageError(f"{item.nodeid}: {name} is not in tests/programs.txt")
-                if shutil.which(name, path=_SEARCH) is None and os.environ.get("CI") != "true":
+                if _found(name) is None and os.environ.get("CI") != "true":
                     _missing[packages[name]] = _missing.get(packages[name], 0) + 1
                     item.add_marker(pytest.mark.skip(reason=f"needs {name} (Debian package {packages[name]})"))
 
@@ -163,7 +170,7 @@ def program() -> Callable[[str], str]:
     """The path of a program of tests/programs.txt: `program("swaks")`; mark the test `programs("swaks")` too."""
 
     def find(name: str) -> str:
-        path = shutil.which(name, path=_SEARCH)
+        path = _found(name)
         if path is None:
             raise RuntimeError(f"{name} is not installed: apt-get install {_programs().get(name, name)}")
         return path

@@ -250,7 +250,7 @@ def test_without_a_database_the_line_says_what_to_start(tmp_path: Path) -> None:
 
 def test_an_interpreter_without_the_packages_is_told_which_one_to_use() -> None:
     done = subprocess.run(
-        [sys._base_executable, "-I", "-S", str(ROOT / "manage.py"), "domain", "list"],  # type: ignore[attr-defined]
+        [sys._base_executable, "-I", "-S", str(ROOT / "manage.py"), "domain", "list"],
         capture_output=True,
         text=True,
         timeout=60,

@@ -236,7 +236,7 @@ async def test_failures_in_other_processes_count_here_and_ours_there(
 
     async with pool(), redis.asyncio.Redis.from_url(valkey) as client, client.pubsub() as channel:
         await channel.subscribe(wake.CHANNEL)
-        assert (await channel.get_message(timeout=5))["type"] == "subscribe"  # type: ignore[index]
+        assert (await channel.get_message(timeout=5))["type"] == "subscribe"
         await wake.start(valkey, nothing)
         try:
             assert await refused(ALICE, "a guess") is Code.AUTH_FAILED

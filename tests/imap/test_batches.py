@@ -27,7 +27,7 @@ from tests.imap.test_limits import Wire
 def _ranges(uids: list[int], args: BatchesArgs) -> list[tuple[int, int]]:
     said: list[bytes] = []
     session = SimpleNamespace(view=SimpleNamespace(uids=array("I", uids)), send=said.append)
-    asyncio.run(uidbatches(cast(Session, session), Command("A1", "UIDBATCHES", args)))  # type: ignore[arg-type]
+    asyncio.run(uidbatches(cast(Session, session), Command("A1", "UIDBATCHES", args)))
     found = re.fullmatch(rb'\* UIDBATCHES \(TAG "A1"\)((?: [0-9:,]+)?)\r\n', said[0])
     assert found is not None
     pairs = [one.split(b":") for one in found[1].strip().split(b",") if one]

@@ -182,8 +182,7 @@ SyncState *
     assert b"Subject: late\nMessage-ID: <6@x>\n\nlate\n" in bodies("INBOX")
 
 
-@pytest.mark.programs("mbsync")
-@pytest.mark.skipif(not list(Path("/usr/lib").glob("*/sasl2/libscram.so")), reason="Cyrus SASL has no SCRAM here")
+@pytest.mark.programs("mbsync", "/usr/lib/*/sasl2/libscram.so*")
 def test_mbsync_logs_in_with_scram_and_an_app_password(
     imap: Running, alice: Person, program: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

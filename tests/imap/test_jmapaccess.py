@@ -30,7 +30,7 @@ from tests.imap.test_limits import Wire
     ],
 )
 def test_the_address_follows_from_the_settings(changes: dict[str, object], url: str | None) -> None:
-    assert jmap_url(dataclasses.replace(conf, **{"proxies": (), **changes})) == url  # type: ignore[arg-type]
+    assert jmap_url(dataclasses.replace(conf, **{"proxies": (), **changes})) == url
 
 
 def test_the_address_is_told_to_who_has_logged_in(

@@ -26,7 +26,7 @@ def _client(imap: Running, person: Person) -> imaplib.IMAP4:
 
 def _lines(client: imaplib.IMAP4, command: str) -> list[bytes]:
     """The untagged lines that answer a command."""
-    tag = client._new_tag()  # type: ignore[attr-defined]
+    tag = client._new_tag()
     client.send(tag + f" {command}\r\n".encode())
     found = []
     while not (line := client.readline()).startswith(tag):

@@ -57,7 +57,7 @@ class Talk:
     """A client that is logged in."""
 
     def __init__(self, running: Running, person: Person) -> None:
-        world = World(HOST, running.port, running.tls_port, _never, _never, _never)  # type: ignore[arg-type]
+        world = World(HOST, running.port, running.tls_port, _never, _never, _never)
         self._client = Client(world, False)
         self._client.receive()
         assert self.say(f'LOGIN {person.address} "{person.password}"')[0].startswith("OK ")

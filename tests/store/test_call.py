@@ -81,31 +81,3 @@ async def test_a_lost_connection_and_a_caller_who_gives_up_harm_nobody_else(pool
     for _ in range(4):
         async with db.read() as tx:
             assert await tx.call(DIVIDE, (Int8s([4]),)) == [(25,)]
-
-
-async def test_large_values_are_handed_over_one_by_one_in_order(pool):
-    values = [b"", None, bytes(9_000_000), b"x" * 300_000, b"end"]
-    query = "SELECT b FROM unnest(%b::bytea[]) AS x(b)"
-    async with db.read() as tx:
-        for _ in range(2):
-            taken: list[bytes | None] = []
-            await tx.stream(query, (Byteas(values),), taken.append)
-            assert taken == values
-            assert await tx.batch(("SELECT 1", ()), ("SELECT 2", ())) == [[(1,)], [(2,)]]
-        with pytest.raises(psycopg.errors.DivisionByZero):
-            await tx.stream(
-                "SELECT int8send(100 / n) FROM unnest(%b::bigint[]) AS x(n)", (Int8s([1, 0]),), taken.append
-            )
-        assert await tx.one("SELECT 1") == (1,)
-
-
-async def test_who_cannot_take_a_value_ends_only_his_own_reading(pool):
-    def refuse(value: bytes | None) -> None:
-        raise LookupError
-
-    for _ in range(4):
-        with pytest.raises(LookupError):
-            async with db.read() as tx:
-                await tx.stream("SELECT b FROM unnest(%b::bytea[]) AS x(b)", (Byteas([bytes(3_000_000)] * 2),), refuse)
-    async with db.read() as tx:
-        assert await tx.one("SELECT 1") == (1,)

@@ -27,6 +27,8 @@ async def test_values_come_in_order_whatever_their_size(pool):
             taken: list[bytes | None] = []
             await tx.stream(ECHO, (Byteas(values),), taken.append)
             assert taken == values
+            # libpq would keep single-row mode for the first statement of a pipeline.
+            assert await tx.batch(("SELECT 1", ()), ("SELECT 2", ())) == [[(1,)], [(2,)]]
 
 
 async def test_an_error_leaves_the_connection_usable_and_a_forgotten_statement_is_prepared_again(pool):
@@ -34,6 +36,7 @@ async def test_an_error_leaves_the_connection_usable_and_a_forgotten_statement_i
     async with db.read() as tx:
         with pytest.raises(psycopg.errors.DivisionByZero):
             await tx.stream("SELECT int8send(100 / n) FROM unnest(%b::bigint[]) AS x(n)", (Int8s([0]),), taken.append)
+        assert await tx.one("SELECT 1") == (1,)
         await tx.stream(ECHO, (Byteas([b"one"]),), taken.append)
         await tx.execute("DEALLOCATE ALL")
         await tx.stream(ECHO, (Byteas([b"two"]),), taken.append)

@@ -132,7 +132,7 @@ def test_a_first_message_that_is_none_is_refused(first: bytes) -> None:
         lambda final: final.split(b",p=")[0] + b",p=A",
     ],
 )
-def test_a_final_message_that_is_none_is_refused(change) -> None:  # type: ignore[no-untyped-def]
+def test_a_final_message_that_is_none_is_refused(change) -> None:
     client = ScramClient("alice", "one")
     exchange = sasl.start(NAME, client.first())
     step = exchange.respond(known("one"))
