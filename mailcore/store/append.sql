@@ -113,7 +113,8 @@ BEGIN
             SELECT item.account, k, o_thread FROM unnest(keys) k ON CONFLICT DO NOTHING;
         which := item.mail;
         INSERT INTO message (account_id, id, blob, size, header_size, thread_id, created_modseq, received_at, sent_at,
-            sent_on, has_attachment, base_subject, sort_keys, ancestry, preview, envelope, bodystructure, headers, parts, summary)
+            sent_on, has_attachment, base_subject, sort_keys, ancestry, preview, envelope, bodystructure, headers, parts,
+            summary)
         VALUES (item.account, o_message, item.hash, item.size, item.header_size, o_thread, o_modseq,
             coalesce(item.internal_date, now()), item.sent_at, item.sent_on, item.has_attachment, m_base_subject[which],
             m_sort_keys[which], m_ancestry[which], m_preview[which], m_envelope[which], m_bodystructure[which],
