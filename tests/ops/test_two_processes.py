@@ -6,8 +6,9 @@ import os
 import signal
 import smtplib
 import socket
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,14 @@ def server_of(session: Session, made: Installation) -> str:
     raise AssertionError("nobody serves it")
 
 
+def end(pid: int) -> None:
+    """Kill a process and wait until it has closed its listeners: until then the kernel hands it new clients."""
+    os.kill(pid, signal.SIGKILL)
+    with suppress(FileNotFoundError, ProcessLookupError):
+        while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+            time.sleep(0.01)
+
+
 def send(made: Installation, subject: str) -> None:
     with smtplib.SMTP("127.0.0.1", made.ports["SMTP"], timeout=10) as client:
         client.sendmail("far@elsewhere.example", ["admin@example.test"], f"Subject: {subject}\r\n\r\n{subject}\r\n")
@@ -104,7 +113,7 @@ def test_sessions_of_two_processes_see_each_others_changes(running: Installation
             if session is not actor:
                 session.until(b"* ", b"\\Flagged")
         # One process dies: its clients are cut, those of the other go on and hear what comes by whoever is left.
-        os.kill(running.children()["mail-1"], signal.SIGKILL)
+        end(running.children()["mail-1"])
         send(running, "two")
         for session in by_server["mail-2"]:
             session.until(b"* ", b"EXISTS")
