@@ -7,16 +7,19 @@ BIN := $(VENV)/bin
 PYTEST ?=
 # Two workers on two cores, a file to a worker: expensive fixtures are made once; a database and a Valkey per worker.
 WORKERS ?= 2
+SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check format bench lock clean
+.PHONY: help up test soak check format bench fuzz lock clean
 
 help:
 	@echo "make up      run Mailstead here, in the foreground (Ctrl-C stops it)"
 	@echo "make test    run the whole test suite"
 	@echo "make check   lint, format, types, import contracts, templates, migrations"
 	@echo "make format  let the linter put the code in order"
+	@echo "make soak    the long tests: thousands of messages while everything is killed, about half an hour"
 	@echo "make bench   measure, beside Postfix and Dovecot when they are installed"
+	@echo "make fuzz    look for input that breaks a parser, SECONDS=60 for each of them"
 	@echo "make lock    resolve the dependencies of pyproject.toml anew"
 	@echo "make clean   remove .venv and caches (never the data directory)"
 
@@ -39,14 +42,22 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+soak: $(VENV)/.installed-dev
+	@$(BIN)/python -m pytest -m soak -s $(PYTEST)
+
 bench: $(VENV)/.installed-dev
 	@$(BIN)/python -m tests.bench
+
+fuzz: $(VENV)/.installed-fuzz
+	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(FUZZ)
 
 lock: $(VENV)/.installed-dev
 	$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
 	    --custom-compile-command "make lock" -o requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
 	    --custom-compile-command "make lock" --group dev -c requirements.lock -o requirements-dev.lock
+	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
+	    --custom-compile-command "make lock" --group pyproject.toml:fuzz -o requirements-fuzz.lock
 
 clean:
 	rm -rf $(VENV) .ruff_cache .mypy_cache .pytest_cache .hypothesis .import_linter_cache
@@ -62,6 +73,10 @@ $(VENV)/.installed-dev: requirements-dev.lock | $(BIN)/python
 	@echo "installing what Mailstead and its tests need into $(VENV), about a minute …"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-fuzz: requirements-fuzz.lock $(VENV)/.installed-dev
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-fuzz.lock
+	@touch $@
 
 $(BIN)/python:
 	@set -e; chosen=; \

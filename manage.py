@@ -1,6 +1,7 @@
 #!/usr/bin/env python
 """Mailstead's command line: `manage.py up` runs everything, the rest administers it (see README.md)."""
 
+import errno
 import os
 import sys
 from importlib.util import find_spec
@@ -13,6 +14,8 @@ def main() -> int:
     from mailcore.errors import ConfigError
 
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webmail.settings")
+    if sys.stdout is None:  # closed by whoever called us
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     try:
         if sys.argv[1:] == ["up"]:
             # Django takes longer to load than Postgres to start: `up` starts the servers first.
@@ -23,8 +26,20 @@ def main() -> int:
         from django.core.management import execute_from_command_line
 
         execute_from_command_line(sys.argv)
+        sys.stdout.flush()
     except ConfigError as error:
         print(f"mailstead: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nmailstead: interrupted", file=sys.stderr)
+        return 130
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.ENOSPC) or error.filename is not None:
+            raise
+        # Whoever read has read enough (| head), or there is no room: nothing is left to be flushed at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if error.errno == errno.ENOSPC:
+            print(f"mailstead: the output cannot be written: {error.strerror}", file=sys.stderr)
         return 1
     return 0
 

@@ -7,15 +7,25 @@ from typing import ClassVar
 from django.contrib.auth.models import AbstractBaseUser, PermissionsMixin
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
+from django.db.models import Q, Value
 
 from accounts.app_passwords import every_scope
 from accounts.managers import AccountManager
 
 
+def _no_policy() -> Value:
+    return Value({}, models.JSONField())
+
+
 class Domain(models.Model):
-    """A domain whose mail this installation receives; `name` is its lower-case A-label form (xn--…)."""
+    """A domain whose mail this installation receives; `name` is its lower-case A-label form (xn--…).
+
+    With `alias_of` it is only another name of that domain, whose addresses are its own.
+    """
 
     name = models.CharField(max_length=253, unique=True)
+    alias_of = models.ForeignKey("self", on_delete=models.PROTECT, null=True, blank=True, related_name="other_names")
+    policy = models.JSONField(default=dict, db_default=_no_policy(), blank=True, help_text="see accounts.policies")
     is_active = models.BooleanField(default=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -34,6 +44,7 @@ class Account(AbstractBaseUser, PermissionsMixin):
     administers = models.ManyToManyField(
         Domain, blank=True, related_name="administrators", help_text="domains whose people this account looks after"
     )
+    policy = models.JSONField(default=dict, db_default=_no_policy(), blank=True, help_text="see accounts.policies")
     created_at = models.DateTimeField(auto_now_add=True)
 
     USERNAME_FIELD = "address"
@@ -55,7 +66,8 @@ class Address(models.Model):
     domain's catch-all. Plus-tags are not stored: `ann+x@` finds `ann@`.
     """
 
-    domain = models.ForeignKey(Domain, on_delete=models.CASCADE, related_name="addresses")
+    # Without an index of its own: `address_once` begins with it, and must not be passed over for a smaller one.
+    domain = models.ForeignKey(Domain, on_delete=models.CASCADE, related_name="addresses", db_index=False)
     local_part = models.CharField(max_length=130, help_text="64 octets, each perhaps escaped, and two quotes")
     account = models.ForeignKey(Account, on_delete=models.CASCADE, null=True, blank=True, related_name="addresses")
     created_at = models.DateTimeField(auto_now_add=True)
@@ -79,6 +91,45 @@ class AliasTarget(models.Model):
 
     def __str__(self) -> str:
         return self.address
+
+
+class Group(models.Model):
+    """An alias that is a list of people, its targets the members: it has a name and a rule for who may write to it."""
+
+    class Posting(models.TextChoices):
+        ANYONE = "anyone"
+        DOMAIN = "domain"
+        MEMBERS = "members"
+
+    address = models.OneToOneField(Address, on_delete=models.CASCADE, primary_key=True, related_name="group")
+    name = models.CharField(max_length=200, blank=True)
+    posting = models.CharField(max_length=10, choices=Posting, default=Posting.ANYONE)
+    send_as = models.BooleanField(default=False, help_text="members may send as the group")
+
+    def __str__(self) -> str:
+        return str(self.address)
+
+
+class SendAs(models.Model):
+    """The right of an account to send as an address of somebody else, or as any address of a domain."""
+
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="may_send_as")
+    address = models.ForeignKey(Address, on_delete=models.CASCADE, null=True, blank=True, related_name="senders")
+    domain = models.ForeignKey(Domain, on_delete=models.CASCADE, null=True, blank=True, related_name="senders")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = (
+            models.CheckConstraint(
+                condition=Q(address=None, domain__isnull=False) | Q(address__isnull=False, domain=None),
+                name="send_as_one_thing",
+            ),
+            models.UniqueConstraint(fields=["account", "address"], name="send_as_address_once"),
+            models.UniqueConstraint(fields=["account", "domain"], name="send_as_domain_once"),
+        )
+
+    def __str__(self) -> str:
+        return str(self.address or self.domain)
 
 
 class AppPassword(models.Model):

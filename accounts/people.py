@@ -6,7 +6,7 @@ PeopleError, whose text says what is wrong and what to do. An account's mail is 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
@@ -17,16 +17,14 @@ from accounts import app_passwords, passwords
 from accounts.addresses import (
     CATCH_ALL,
     TAG_SEPARATOR,
-    Parsed,
-    fold_local,
     hosted_domain_name,
     normalise,
     parse_address,
     quote_local,
-    split_tag,
 )
 from accounts.errors import AddressError, PeopleError
-from accounts.models import Account, Address, AliasTarget, AppPassword, Domain
+from accounts.leads import canonical_targets, existing_targets, key, main_name, refuse_loops, shown
+from accounts.models import Account, Address, AliasTarget, AppPassword, Domain, Group
 from accounts.notices import credentials_changed
 
 if TYPE_CHECKING:
@@ -35,11 +33,11 @@ if TYPE_CHECKING:
     class _Counts(TypedDict):
         account_count: int
         alias_count: int
+        group_count: int
 
     CountedDomain = WithAnnotations[Domain, _Counts]
 
 MAX_ALIAS_TARGETS = 1000
-MAX_ALIAS_DEPTH = 9  # aliases in a row; delivery follows no more
 MAX_NAME = 200
 MAX_LABEL = 100
 
@@ -56,32 +54,74 @@ class Alias:
 
 
 def get_domain(name: str) -> Domain:
-    """The hosted domain of that name."""
+    """The hosted domain of that name, which is not another name of one."""
+    domain = get_any_domain(name)
+    if domain.alias_of is not None:
+        raise PeopleError(f"{domain.name} is another name of {domain.alias_of.name}: use that.")
+    return domain
+
+
+def get_any_domain(name: str) -> Domain:
+    """The hosted domain of that name, be it another name of one."""
     wanted = _domain_name(name)
     try:
-        return Domain.objects.get(name=wanted)
+        return Domain.objects.select_related("alias_of").get(name=wanted)
     except Domain.DoesNotExist:
         raise PeopleError(f"Domain {wanted} is not hosted here: add it with `manage.py domain add {wanted}`.") from None
 
 
 def list_domains() -> QuerySet[CountedDomain]:
-    """All domains by name, each with `account_count` and `alias_count`."""
-    return Domain.objects.annotate(
-        account_count=Count("accounts", distinct=True),
-        alias_count=Count("addresses", filter=Q(addresses__account=None), distinct=True),
-    ).order_by("name")
+    """All domains by name, each with `account_count`, `alias_count`, `group_count`; no domain aliases."""
+    return (
+        Domain.objects.filter(alias_of=None)
+        .annotate(
+            account_count=Count("accounts", distinct=True),
+            alias_count=Count("addresses", filter=Q(addresses__account=None, addresses__group=None), distinct=True),
+            group_count=Count("addresses__group", distinct=True),
+        )
+        .order_by("name")
+    )
+
+
+def add_domain(name: str) -> Domain:
+    """Host a domain from now on."""
+    return _create_domain(_domain_name(name), None)
+
+
+def list_domain_aliases() -> QuerySet[Domain]:
+    """The other names of domains."""
+    return Domain.objects.exclude(alias_of=None).select_related("alias_of").order_by("name")
 
 
 @transaction.atomic
-def add_domain(name: str) -> Domain:
-    """Host a domain from now on."""
-    wanted = _domain_name(name)
-    taken = PeopleError(f"Domain {wanted} is hosted here already.")
-    if Domain.objects.filter(name=wanted).exists():  # asked first, so that Postgres has no error to log
+def add_domain_alias(name: str, domain: str) -> Domain:
+    """Let every address of a hosted domain be reached (and sent as) under another domain's name as well.
+
+    Refused when an alias that led outside, to an address of that name, would now lead back to itself.
+    """
+    added = _create_domain(_domain_name(name), get_domain(domain))
+    for target in AliasTarget.objects.filter(address__endswith=f"@{added.name}").select_related("alias__domain"):
+        refuse_loops(str(target.alias), [target.address])
+    return added
+
+
+@transaction.atomic
+def remove_domain_alias(name: str) -> None:
+    """Take a domain's other name back: mail to it is refused from now on."""
+    alias = get_any_domain(name)
+    if alias.alias_of is None:
+        raise PeopleError(f"{alias.name} is a domain of its own, not another name: see `manage.py domain remove`.")
+    alias.delete()
+
+
+@transaction.atomic
+def _create_domain(name: str, alias_of: Domain | None) -> Domain:
+    taken = PeopleError(f"Domain {name} is hosted here already.")
+    if Domain.objects.filter(name=name).exists():  # asked first, so that Postgres has no error to log
         raise taken
     try:
         with transaction.atomic():
-            return Domain.objects.create(name=wanted)
+            return Domain.objects.create(name=name, alias_of=alias_of)
     except IntegrityError:
         raise taken from None
 
@@ -91,12 +131,16 @@ def remove_domain(name: str) -> None:
     """Stop hosting a domain; refused while it has accounts or aliases, so that no mail is lost by a slip."""
     domain = get_domain(name)
     accounts = domain.accounts.count()
-    aliases = domain.addresses.filter(account=None).count()
-    if accounts or aliases:
+    aliases = domain.addresses.filter(account=None, group=None).count()
+    groups = domain.addresses.filter(group__isnull=False).count()
+    if accounts or aliases or groups:
+        left = [(accounts, "account", "accounts"), (aliases, "alias", "aliases"), (groups, "group", "groups")]
         raise PeopleError(
-            f"Domain {domain.name} still has {_count(accounts, 'account')} and {_count(aliases, 'alias', 'aliases')}: "
-            "remove those first (`manage.py account remove`, `manage.py alias remove`)."
+            f"Domain {domain.name} still has {' and '.join(_count(*each) for each in left if each[0])}: "
+            "remove those first (`manage.py account remove`, `alias remove`, `group remove`)."
         )
+    if others := [each.name for each in domain.other_names.order_by("name")]:
+        raise PeopleError(f"{', '.join(others)} would lead nowhere: `manage.py domain alias remove {others[0]}` first.")
     domain.delete()
 
 
@@ -105,12 +149,12 @@ def remove_domain(name: str) -> None:
 
 def get_account(address: str) -> Account:
     """The account with that primary address."""
-    wanted = _normalised(address)
+    wanted = normalised(address)
     try:
         return Account.objects.select_related("domain").get(address=wanted)
     except Account.DoesNotExist:
         pass
-    if Address.objects.filter(**_key(wanted), account=None).exists():
+    if Address.objects.filter(**key(wanted), account=None).exists():
         raise PeopleError(f"{wanted} is an alias, not an account.")
     raise PeopleError(f"There is no account {wanted}: `manage.py account list` shows all.")
 
@@ -127,12 +171,12 @@ def add_account(address: str, password: str | None = None, name: str = "", admin
 
     `admin` makes it a superuser. Mailboxes are made by mailcore.provision.
     """
-    wanted = _normalised(address)
-    local = _storable_local(wanted)
+    wanted = normalised(address)
+    local = storable_local(wanted)
     domain = get_domain(parse_address(wanted).domain)
-    _refuse_taken(wanted)
+    refuse_taken(wanted)
     account = Account(
-        address=wanted, domain=domain, name=_clean(name, MAX_NAME, "name"), is_staff=admin, is_superuser=admin
+        address=wanted, domain=domain, name=clean(name, MAX_NAME, "name"), is_staff=admin, is_superuser=admin
     )
     if password is None:
         account.set_unusable_password()
@@ -172,14 +216,15 @@ def enable_account(account: Account) -> None:
 def remove_account(account: Account) -> list[str]:
     """Delete an account, its addresses and credentials; mailcore.provision removes its mail in the same transaction.
 
-    Aliases no longer lead to it; those that led to nobody else go too. Returns the addresses of all changed aliases.
+    Aliases and groups no longer lead to it; aliases that led to nobody else go too. Returns the addresses of all that
+    changed.
     """
     own = [str(row) for row in account.addresses.select_related("domain")]
     changed = []
     for alias in Address.objects.filter(targets__address__in=own).select_related("domain").distinct():
         changed.append(str(alias))
         alias.targets.filter(address__in=own).delete()
-        if not alias.targets.exists():
+        if not alias.targets.exists() and not Group.objects.filter(pk=alias.pk).exists():
             alias.delete()
     credentials_changed(account.pk)
     account.delete()
@@ -191,9 +236,9 @@ def remove_account(account: Account) -> list[str]:
 
 def list_aliases(address: str | None = None) -> list[Alias]:
     """All aliases with their targets, or those of one address or (given a bare domain name) one domain."""
-    rows = Address.objects.filter(account=None).select_related("domain").prefetch_related("targets")
+    rows = Address.objects.filter(account=None, group=None).select_related("domain").prefetch_related("targets")
     if address is not None and "@" in address:
-        rows = rows.filter(**_key(_normalised(address)))
+        rows = rows.filter(**key(normalised(address)))
     elif address is not None:
         rows = rows.filter(domain=get_domain(address))
     return _aliases(rows)
@@ -201,7 +246,7 @@ def list_aliases(address: str | None = None) -> list[Alias]:
 
 def list_aliases_to(address: str) -> list[Alias]:
     """The aliases that lead to an address directly."""
-    target = _canonical_target(address)
+    target = canonical_targets([address])[0]
     rows = Address.objects.filter(id__in=AliasTarget.objects.filter(address=target).values("alias_id"))
     return _aliases(rows.select_related("domain").prefetch_related("targets"))
 
@@ -220,36 +265,42 @@ def add_alias(address: str, targets: Sequence[str]) -> Alias:
     Aliases may lead to aliases, but not in a circle. Whoever expands one at delivery still limits the depth, because
     later changes (a removed account behind a catch-all) can close a circle.
     """
-    wanted = _normalised(address)
-    local = _storable_local(wanted, catch_all=True)
+    wanted = normalised(address)
+    local = storable_local(wanted, catch_all=True)
     domain = get_domain(parse_address(wanted).domain)
     if not targets:
         raise PeopleError("An alias needs at least one target address.")
-    _refuse_taken(wanted, accounts_only=True)
+    refuse_taken(wanted, accounts_only=True)
     row, _ = Address.objects.get_or_create(domain=domain, local_part=local, account=None)
-    for target in dict.fromkeys(_target(text) for text in targets):
-        _refuse_loop(wanted, target)
-        AliasTarget.objects.get_or_create(alias=row, address=target)
+    found = existing_targets(targets)
+    refuse_loops(wanted, found)
+    AliasTarget.objects.bulk_create([AliasTarget(alias=row, address=each) for each in found], ignore_conflicts=True)
     if row.targets.count() > MAX_ALIAS_TARGETS:
         raise PeopleError(f"An alias can have at most {MAX_ALIAS_TARGETS} targets.")
     return list_aliases(wanted)[0]
 
 
 @transaction.atomic
-def remove_alias(address: str, targets: Sequence[str] = ()) -> None:
-    """Remove an alias, or only some of its targets (with the last of them, the alias goes too)."""
-    wanted = _normalised(address)
-    row = Address.objects.filter(**_key(wanted)).first()
+def remove_alias(address: str, targets: Sequence[str] = ()) -> list[str]:
+    """Remove an alias, or only some of its targets (with the last of them, the alias goes too); returns the aliases and
+    groups that lead to what is gone."""
+    wanted = normalised(address)
+    row = Address.objects.filter(**key(wanted)).first()
     if row is None:
         raise PeopleError(f"There is no alias {wanted}: `manage.py alias list` shows all.")
     if row.account_id is not None:
         raise PeopleError(f"{wanted} is an account, not an alias: see `manage.py account remove`.")
-    for target in targets:
-        canonical = _canonical_target(target)
-        if not row.targets.filter(address=canonical).delete()[0]:
-            raise PeopleError(f"Alias {wanted} does not lead to {canonical}.")
+    _refuse_group(row)
+    for target in canonical_targets(targets):
+        if not row.targets.filter(address=target).delete()[0]:
+            raise PeopleError(f"Alias {wanted} does not lead to {target}.")
     if not targets or not row.targets.exists():
         row.delete()
+        left = list(AliasTarget.objects.filter(address=wanted).select_related("alias__domain").order_by("id"))
+        for leading in left:
+            refuse_loops(str(leading.alias), [wanted])  # a catch-all may now take what led here
+        return [str(leading.alias) for leading in left]
+    return []
 
 
 # --- app passwords
@@ -266,10 +317,10 @@ def add_app_password(account: Account, label: str = "", scopes: Collection[str] 
 
     `scopes` are the mail protocols that it is good for, of app_passwords.SCOPES; None = all of them.
     """
-    label = _clean(label, MAX_LABEL, "label")
+    label = clean(label, MAX_LABEL, "label")
     chosen = app_passwords.every_scope() if scopes is None else [s for s in app_passwords.SCOPES if s in scopes]
     if unknown := sorted(set(scopes or ()) - set(app_passwords.SCOPES)):
-        raise PeopleError(f"{_shown(unknown[0])} is no protocol of app passwords: {', '.join(app_passwords.SCOPES)}.")
+        raise PeopleError(f"{shown(unknown[0])} is no protocol of app passwords: {', '.join(app_passwords.SCOPES)}.")
     if not chosen:
         raise PeopleError(f"Name at least one protocol: {', '.join(app_passwords.SCOPES)}.")
     if account.app_passwords.count() >= app_passwords.MAX_PER_ACCOUNT:
@@ -306,31 +357,23 @@ def remove_app_password(account: Account, *, label: str | None = None, number: i
 # --- shared checks
 
 
-def _normalised(address: str) -> str:
+def normalised(address: str) -> str:
+    """An address of ours as it is stored, under the main name of its domain."""
     try:
-        return normalise(address)
+        local, at, domain = normalise(address).rpartition("@")
     except AddressError as error:
-        raise PeopleError(f"{_shown(address)} is not a mail address: {error.text}.") from None
+        raise PeopleError(f"{shown(address)} is not a mail address: {error.text}.") from None
+    return local + at + main_name(domain)
 
 
 def _domain_name(name: str) -> str:
     try:
-        return hosted_domain_name(name)
+        return hosted_domain_name(name.strip().removesuffix("."))  # as zone files write it
     except AddressError as error:
-        raise PeopleError(f"{_shown(name)} is not a domain name: {error.text}.") from None
+        raise PeopleError(f"{shown(name)} is not a domain name: {error.text}.") from None
 
 
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= 100 else text[:99] + "…")
-
-
-def _key(normalised: str) -> dict[str, str]:
-    """The columns of Address by which a normalised address is found."""
-    parsed = parse_address(normalised)
-    return {"domain__name": parsed.domain, "local_part": quote_local(parsed.local)}
-
-
-def _storable_local(normalised: str, *, catch_all: bool = False) -> str:
+def storable_local(normalised: str, *, catch_all: bool = False) -> str:
     local = parse_address(normalised).local
     if local == CATCH_ALL and not catch_all:
         raise PeopleError(f"{normalised} would be the catch-all: make it with `manage.py alias add`.")
@@ -339,14 +382,20 @@ def _storable_local(normalised: str, *, catch_all: bool = False) -> str:
     return quote_local(local)
 
 
-def _refuse_taken(normalised: str, *, accounts_only: bool = False) -> None:
-    row = Address.objects.filter(**_key(normalised)).first()
+def refuse_taken(normalised: str, *, accounts_only: bool = False) -> None:
+    row = Address.objects.filter(**key(normalised)).first()
     if row is None:
         return
     if row.account_id is not None:
         raise PeopleError(f"There is an account {normalised} already.")
+    _refuse_group(row)
     if not accounts_only:
         raise PeopleError(f"{normalised} is an alias already: remove it with `manage.py alias remove {normalised}`.")
+
+
+def _refuse_group(row: Address) -> None:
+    if Group.objects.filter(pk=row.pk).exists():
+        raise PeopleError(f"{row} is a group: see `manage.py group`.")
 
 
 def _set_password(account: Account, password: str) -> None:
@@ -355,63 +404,13 @@ def _set_password(account: Account, password: str) -> None:
     account.set_password(password)
 
 
-def _clean(text: str, longest: int, what: str) -> str:
+def clean(text: str, longest: int, what: str) -> str:
     text = text.strip()
     if len(text) > longest:
         raise PeopleError(f"The {what} is longer than {longest} characters.")
     if not text.isprintable():
         raise PeopleError(f"The {what} contains a control character.")
     return text
-
-
-def _canonical_target(text: str) -> str:
-    """A target as stored: lower case where the domain is ours, the local part's own case elsewhere."""
-    try:
-        parsed = parse_address(text, literal=False)
-    except AddressError as error:
-        raise PeopleError(f"Target {_shown(text)} is not a mail address: {error.text}.") from None
-    if Domain.objects.filter(name=parsed.domain).exists():
-        return str(Parsed(fold_local(parsed.local), parsed.domain))
-    return str(parsed)
-
-
-def _target(text: str) -> str:
-    target = _canonical_target(text)
-    parsed = parse_address(target)
-    if Domain.objects.filter(name=parsed.domain).exists() and _row_for(parsed) is None:
-        raise PeopleError(f"Target {target} does not exist here: add the account or alias first.")
-    return target
-
-
-def _row_for(parsed: Parsed) -> Address | None:
-    """The address row that mail for a local address follows: itself, without its tag, or the catch-all."""
-    names = [quote_local(parsed.local), quote_local(split_tag(parsed.local)[0]), CATCH_ALL]
-    rows = {
-        row.local_part: row
-        for row in Address.objects.filter(domain__name=parsed.domain, local_part__in=names).prefetch_related("targets")
-    }
-    return next((rows[name] for name in names if name in rows), None)
-
-
-def _refuse_loop(alias: str, target: str) -> None:
-    """Follow the new target; it must not come back to the alias, nor lead through too many aliases."""
-    level: Iterable[str] = [target]
-    seen: set[str] = set()
-    for _ in range(MAX_ALIAS_DEPTH):
-        following: list[str] = []
-        for address in level:
-            row = _row_for(parse_address(address))
-            if row is None or row.account_id is not None or str(row) in seen:
-                continue
-            if str(row) == alias:
-                via = "itself" if address == target else f"itself through {target}"
-                raise PeopleError(f"Alias {alias} would lead to {via}.")
-            seen.add(str(row))
-            following += [item.address for item in row.targets.all()]
-        if not following:
-            return
-        level = following
-    raise PeopleError(f"Alias {alias} would lead through more than {MAX_ALIAS_DEPTH} aliases in a row.")
 
 
 def _count(number: int, one: str, many: str | None = None) -> str:

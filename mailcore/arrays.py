@@ -21,6 +21,7 @@ _HEADER = struct.Struct("!iiIii")  # dimensions, has NULLs, element type, length
 _EMPTY = struct.Struct("!iiI")
 _LENGTH = struct.Struct("!i").pack
 _NULL = _LENGTH(-1)
+_BOOLS = {True: b"\0\0\0\1\1", False: b"\0\0\0\1\0", None: _NULL}
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _EPOCH_DAY = date(2000, 1, 1).toordinal()
 _MICROSECOND = timedelta(microseconds=1)
@@ -34,7 +35,9 @@ class Array:
 
     def __init__(self, values: Sequence[Any]) -> None:
         if values:
-            self.data = _HEADER.pack(1, int(None in values), self.element, len(values), 1) + self.encode(values)
+            # Of two values Python's `+` holds every other thread up until it is done, `join` of megabytes does not.
+            header = _HEADER.pack(1, int(None in values), self.element, len(values), 1)
+            self.data = b"".join((header, self.encode(values)))
         else:
             self.data = _EMPTY.pack(0, 0, self.element)
 
@@ -68,8 +71,8 @@ class Bools(Array):
     element = 16
 
     @staticmethod
-    def encode(values: Sequence[bool]) -> bytes:
-        return b"".join([b"\0\0\0\1\1" if value else b"\0\0\0\1\0" for value in values])
+    def encode(values: Sequence[bool | None]) -> bytes:
+        return b"".join([_BOOLS[value] for value in values])
 
 
 def _join(values: Iterable[bytes | None]) -> bytes:

@@ -22,6 +22,9 @@ QUEUE = "mailstead"
 SWEEP_SECONDS = 3.0
 INDEX_SECONDS = 5.0
 HOUSEKEEPING_SECONDS = 3600.0
+TRANSPORT_SECONDS = 3600.0
+ROTATION_SECONDS = 600.0
+CERTIFICATE_SECONDS = 300.0
 
 
 def broker_url(url: str) -> str:
@@ -70,10 +73,25 @@ app.conf.update(
         # A sweep that waited too long in a queue without a worker is worth nothing: the next one does its work.
         "sweep": {"task": "mailcore.sweep", "schedule": SWEEP_SECONDS, "options": {"expires": 30}},
         "index": {"task": "mailcore.index", "schedule": INDEX_SECONDS, "options": {"expires": 30}},
+        "rotate keys": {
+            "task": "mailcore.rotate_keys",
+            "schedule": ROTATION_SECONDS,
+            "options": {"expires": ROTATION_SECONDS},
+        },
+        "certificates": {
+            "task": "mailcore.certificates",
+            "schedule": CERTIFICATE_SECONDS,
+            "options": {"expires": CERTIFICATE_SECONDS},
+        },
         "housekeeping": {
             "task": "mailcore.housekeeping",
             "schedule": HOUSEKEEPING_SECONDS,
             "options": {"expires": HOUSEKEEPING_SECONDS},
+        },
+        "transport": {
+            "task": "mailcore.transport",
+            "schedule": TRANSPORT_SECONDS,
+            "options": {"expires": TRANSPORT_SECONDS},
         },
     },
     timezone="UTC",

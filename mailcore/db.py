@@ -10,12 +10,9 @@ and the verb joins `transaction.atomic()` and its rollback. What a transaction c
 from __future__ import annotations
 
 import asyncio
-import itertools
-import re
 import select
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from functools import cache
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Protocol, TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -25,10 +22,10 @@ from django.db import connection as django_connection
 from django.db import transaction as django_atomic
 from psycopg import pq
 from psycopg.adapt import Transformer
-from psycopg.pq import TransactionStatus
+from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from mailcore import arrays, wake
+from mailcore import arrays, libpq, wake
 from mailcore.errors import Code, MailError
 from mailcore.wake import Change
 
@@ -40,6 +37,9 @@ Row = tuple[Any, ...]
 WAIT_FOR_DATABASE = 15.0
 WAIT_FOR_CONNECTION = 5.0
 
+# Octets that the event loop copies itself; more takes it milliseconds.
+INLINE_OCTETS = 1 << 20
+
 # Every statement of the store, so that a test can PREPARE each against the migrated schema.
 STATEMENTS: list[str] = []
 
@@ -50,6 +50,11 @@ def sql(text: str) -> str:
     return text
 
 
+def is_large(values: Iterable[bytes | None]) -> bool:
+    """Whether these octets together are too many to be copied or hashed on an event loop."""
+    return sum(map(len, filter(None, values))) > INLINE_OCTETS
+
+
 class Tx(Protocol):
     """What a verb may await. Parameters are `%s` or `%(name)s`, each cast to its type where it is ambiguous."""
 
@@ -58,17 +63,21 @@ class Tx(Protocol):
     async def execute(self, query: str, params: Params = ()) -> int:
         """Run a statement; return the number of rows it touched."""
 
-    async def fetch(self, query: str, params: Params = ()) -> list[Row]:
-        """Run a query; return all rows."""
+    async def fetch(self, query: str, params: Params = (), *, anew: bool = False) -> list[Row]:
+        """Run a query; return all rows. `anew`: planned for the tables as they are now; where two are joined, a plan
+        from when they were empty would read each row of one for each of the other."""
 
-    async def one(self, query: str, params: Params = ()) -> Row | None:
-        """Run a query; return its first row."""
+    async def one(self, query: str, params: Params = (), *, anew: bool = False) -> Row | None:
+        """Run a query; return its first row. `anew` as for `fetch`."""
 
     async def call(self, query: str, values: Sequence[arrays.Array]) -> list[Row]:
         """`fetch` for a hot statement whose parameters are arrays ready to send."""
 
     async def batch(self, *statements: tuple[str, Params]) -> list[list[Row]]:
         """Run statements in one round trip where the driver can; return the rows of each."""
+
+    async def aside(self, work: Callable[[], T]) -> T:
+        """The result of something that takes long, worked out where no event loop waits for it."""
 
     def changed(self, change: Change) -> None:
         """Remember a change; it is published when, and only when, the transaction has committed."""
@@ -78,65 +87,9 @@ class Tx(Protocol):
 _named: WeakKeyDictionary[psycopg.AsyncConnection[Row], set[bytes]] = WeakKeyDictionary()
 
 
-_numbers = itertools.count(1)
-
-
-@cache
-def _prepared(query: str) -> tuple[bytes, bytes]:
-    """The name of a statement of `call`, and its text with libpq's own placeholders."""
-    count = itertools.count(1)
-    numbered = re.sub("%[sb]", lambda _: f"${next(count)}", query)
-    return b"mailstead_%d" % next(_numbers), numbered.encode()
-
-
 def _forget(connection: psycopg.AsyncConnection[Row], query: str) -> None:
     """Only this statement is known to be gone: others may have been prepared since, and twice is an error."""
-    _named[connection].discard(_prepared(query)[0])
-
-
-def _succeeded(results: list[pq.abc.PGresult]) -> list[pq.abc.PGresult]:
-    for result in results:
-        if result.status not in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
-            raise psycopg.errors.error_from_result(result)
-    return results
-
-
-async def _results(
-    pgconn: pq.abc.PGconn, take: Callable[[bytes | None], object] | None = None
-) -> list[pq.abc.PGresult]:
-    """What Postgres answers to the command just given; `take` gets rows of single-row mode. Raises psycopg.Error."""
-    loop, socket = asyncio.get_running_loop(), pgconn.socket
-    results: list[pq.abc.PGresult] = []
-    moved = loop.create_future()
-
-    def wake() -> None:
-        if not moved.done():
-            moved.set_result(None)
-
-    unsent = pgconn.flush()
-    loop.add_reader(socket, wake)
-    try:
-        while True:
-            if unsent:
-                loop.add_writer(socket, wake)
-            await moved
-            moved = loop.create_future()
-            if unsent:
-                loop.remove_writer(socket)
-                unsent = pgconn.flush()
-            pgconn.consume_input()
-            while not pgconn.is_busy():
-                result = pgconn.get_result()
-                if result is None:
-                    return _succeeded(results)
-                if take is not None and result.status == pq.ExecStatus.SINGLE_TUPLE:
-                    take(result.get_value(0, 0))
-                else:
-                    results.append(result)
-    finally:
-        loop.remove_reader(socket)
-        if unsent:
-            loop.remove_writer(socket)
+    _named[connection].discard(libpq.prepared(query)[0])
 
 
 class AsyncTx:
@@ -153,20 +106,22 @@ class AsyncTx:
     async def execute(self, query: str, params: Params = ()) -> int:
         return (await self._run(query, params)).rowcount
 
-    async def fetch(self, query: str, params: Params = ()) -> list[Row]:
-        return await (await self._run(query, params)).fetchall()
+    async def fetch(self, query: str, params: Params = (), *, anew: bool = False) -> list[Row]:
+        return await (await self._run(query, params, anew)).fetchall()
 
-    async def one(self, query: str, params: Params = ()) -> Row | None:
-        return await (await self._run(query, params)).fetchone()
+    async def one(self, query: str, params: Params = (), *, anew: bool = False) -> Row | None:
+        return await (await self._run(query, params, anew)).fetchone()
 
-    async def _run(self, query: str, params: Params) -> psycopg.AsyncCursor[Row]:
+    async def _run(self, query: str, params: Params, anew: bool = False) -> psycopg.AsyncCursor[Row]:
         cursor = self._cursor = self._cursor or self._connection.cursor(binary=True)
+        # Postgres goes on with a prepared statement's sixth plan until the tables are analyzed.
+        prepare = False if anew else None
         if self._begin:
             async with self._connection.pipeline():
                 await self._started()
-                await cursor.execute(query, params)
+                await cursor.execute(query, params, prepare=prepare)
         else:
-            await cursor.execute(query, params)
+            await cursor.execute(query, params, prepare=prepare)
         return cursor
 
     async def _started(self) -> None:
@@ -175,6 +130,8 @@ class AsyncTx:
             await self._connection.execute("BEGIN")
 
     async def call(self, query: str, values: Sequence[arrays.Array]) -> list[Row]:
+        if sum(len(value.data) for value in values) > INLINE_OCTETS:
+            return await self._call_large(query, values)
         if self._begin or self._connection.pgconn.transaction_status != TransactionStatus.IDLE:
             return await self.fetch(query, values)
         try:
@@ -186,19 +143,41 @@ class AsyncTx:
 
     async def _call(self, query: str, values: Sequence[arrays.Array]) -> list[Row]:
         await self._send(query, values)
-        (result,) = await _results(self._connection.pgconn)
+        (result,) = await libpq.results(self._connection.pgconn)
         loader = Transformer(self._connection)
         loader.set_pgresult(result)
         return loader.load_rows(0, result.ntuples, tuple)
 
+    async def _call_large(self, query: str, values: Sequence[arrays.Array]) -> list[Row]:
+        """libpq copies what is to be sent, 50 MB in 30 ms and more: a thread gives it to libpq."""
+        await self._started()
+        connection, (_, numbered) = self._connection, libpq.prepared(query)
+        data, formats = [value.data for value in values], [pq.Format.BINARY] * len(values)
+        await self.aside(lambda: connection.pgconn.send_query_params(numbered, data, None, formats, pq.Format.BINARY))
+        (result,) = await libpq.results(connection.pgconn)
+        loader = Transformer(connection)
+        loader.set_pgresult(result)
+        return loader.load_rows(0, result.ntuples, tuple)
+
+    async def aside(self, work: Callable[[], T]) -> T:
+        going = asyncio.ensure_future(asyncio.to_thread(work))
+        try:
+            return await asyncio.shield(going)
+        except asyncio.CancelledError:
+            # The connection goes back to the pool: nobody may be at work with it by then, however often this is said.
+            while not going.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait((going,))
+            raise
+
     async def _send(self, query: str, values: Sequence[arrays.Array]) -> None:
         # Past the cursor: nothing is to be adapted, and what a cursor does for one statement costs 0.1 ms.
         connection, pgconn = self._connection, self._connection.pgconn
-        name, numbered = _prepared(query)
+        name, numbered = libpq.prepared(query)
         known = _named.setdefault(connection, set())
         if name not in known:
             pgconn.send_prepare(name, numbered)
-            await _results(pgconn)
+            await libpq.results(pgconn)
             known.add(name)
         pgconn.send_query_prepared(
             name, [value.data for value in values], [pq.Format.BINARY] * len(values), pq.Format.BINARY
@@ -220,12 +199,12 @@ class AsyncTx:
         await self._send(query, values)
         pgconn.set_single_row_mode()
         try:
-            await _results(pgconn, take)
+            await libpq.results(pgconn, take)
         finally:
             if pgconn.transaction_status == TransactionStatus.IDLE:
                 # libpq keeps the mode for the first statement of a pipeline; only one outside of pipelines ends it.
                 pgconn.send_query(b"SELECT")
-                await _results(pgconn)
+                await libpq.results(pgconn)
 
     async def batch(self, *statements: tuple[str, Params]) -> list[list[Row]]:
         cursors = []
@@ -239,6 +218,10 @@ class AsyncTx:
 
     def changed(self, change: Change) -> None:
         self.changes.append(change)
+
+    def let_go(self) -> None:
+        """Have the connection replaced afterwards: libpq keeps a buffer as large as the largest statement it sent."""
+        self._connection._expire_at = 0.0  # where the pool notes its max_lifetime
 
 
 class DjangoTx:
@@ -258,14 +241,17 @@ class DjangoTx:
         self._cursor.execute(query, params)
         return self._cursor.rowcount
 
-    async def fetch(self, query: str, params: Params = ()) -> list[Row]:
+    async def fetch(self, query: str, params: Params = (), *, anew: bool = False) -> list[Row]:
         return self._cursor.execute(query, params).fetchall()
 
-    async def one(self, query: str, params: Params = ()) -> Row | None:
+    async def one(self, query: str, params: Params = (), *, anew: bool = False) -> Row | None:
         return self._cursor.execute(query, params).fetchone()
 
     async def call(self, query: str, values: Sequence[arrays.Array]) -> list[Row]:
         return await self.fetch(query, values)
+
+    async def aside(self, work: Callable[[], T]) -> T:
+        return work()
 
     async def batch(self, *statements: tuple[str, Params]) -> list[list[Row]]:
         results = []
@@ -397,7 +383,11 @@ class _Checkout:
         return self._connection
 
     async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        await self._from.putconn(self._connection)  # which closes one that is still busy
+        connection = self._connection
+        if error is not None and connection.pgconn.pipeline_status != PipelineStatus.OFF:
+            # Cancelled between entering a pipeline and its block: psycopg leaves it on, and nothing is committed in it.
+            await connection.close()
+        await self._from.putconn(connection)  # which closes one that is still busy
         # ProgramLimitExceeded: what was to be stored is at fault, not the database.
         if isinstance(error, psycopg.OperationalError) and not isinstance(error, psycopg.errors.ProgramLimitExceeded):
             raise _unavailable(error) from error
@@ -424,7 +414,8 @@ async def transaction() -> AsyncIterator[AsyncTx]:
             if status is not TransactionStatus.IDLE:
                 await connection.execute("COMMIT")
         except BaseException:
-            if not connection.closed and connection.info.transaction_status is not TransactionStatus.IDLE:
+            # One that is still at work cannot be told anything: the pool closes it, and nothing is committed.
+            if connection.info.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
                 await connection.execute("ROLLBACK")
             raise
     if tx.changes:

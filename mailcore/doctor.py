@@ -9,7 +9,7 @@ import datetime
 import ipaddress
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, fields
 from enum import Enum
 
@@ -21,21 +21,24 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Count, Min, Q
 from django.utils import timezone
 
+from accounts import policies
 from accounts.models import Account, Domain
-from mailcore import db, tls
+from mailcore import db, dnscheck, tls
+from mailcore.certificates import health
 from mailcore.conf import Conf
-from mailcore.delivery import dkim
+from mailcore.delivery import records
+from mailcore.delivery.dkim import DnsRecord
 from mailcore.errors import ConfigError, MailError
-from mailcore.models import OutboundRecipient
-from mailcore.store import quota
-from mailcore.supervise import preflight, probes, setup
+from mailcore.models import DeliveryPause, FrozenDestination, OutboundRecipient
+from mailcore.store import certificates, quota
+from mailcore.store.certificates import Stored
+from mailcore.supervise import preflight, probes, schema, setup
 
 _LOW_SPACE = 1 << 30  # octets
 _LOW_SHARE = 0.05
 _CERTIFICATE_WARNING = datetime.timedelta(days=21)
 _OVERDUE = datetime.timedelta(minutes=10)
 _RECOUNT_ACCOUNTS = 1000
-_DNS_SECONDS = 3.0
 _NEVER_PUBLIC = ("localhost", "test", "example", "invalid")  # RFC 6761: nothing is ever published there
 
 
@@ -47,16 +50,31 @@ class Level(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check found; `remedy` says what to do when something is wrong."""
+    """What a check found; `remedy` says what to do when something is wrong, `details` what all is meant."""
 
     level: Level
     check: str
     text: str
     remedy: str = ""
+    details: tuple[str, ...] = ()
 
 
-def examine(conf: Conf, *, ask_dns: bool = True) -> Iterator[Finding]:
-    """All checks in order; those that need the database are left out when it does not answer."""
+def of_domains(conf: Conf, names: Collection[str]) -> list[Finding]:
+    """What the DNS says of these domains."""
+    return list(_dns(conf, names))
+
+
+def examine(
+    conf: Conf, *, ask_dns: bool = True, progress: Callable[[int, int], None] = lambda *_: None
+) -> Iterator[Finding]:
+    """All checks in order; those that need the database are left out when it does not answer.
+
+    `progress` is told how many of how many domains have been looked up in the DNS.
+    """
+
+    def of_dns(conf: Conf) -> Iterator[Finding]:
+        return _dns(conf, progress=progress)
+
     yield from _settings(conf)
     yield from _certificate(conf)
     yield from _disk(conf)
@@ -66,10 +84,12 @@ def examine(conf: Conf, *, ask_dns: bool = True) -> Iterator[Finding]:
     for finding in _database(conf):
         reachable = reachable and finding.level is not Level.WRONG
         yield finding
-    if reachable:
-        checks: list[Callable[[Conf], Iterator[Finding]]] = [_migrations, _people, _counters, _queue]
+    if not reachable:
+        yield from _shown(conf, [])
+    else:
+        checks: list[Callable[[Conf], Iterator[Finding]]] = [_migrations, _certificates, _people, _counters, _queue]
         if ask_dns:
-            checks.append(_dns)
+            checks += [of_dns, _tlsa]
         for check in checks:
             try:
                 yield from check(conf)
@@ -77,7 +97,7 @@ def examine(conf: Conf, *, ask_dns: bool = True) -> Iterator[Finding]:
                 reason = " ".join(str(error).split())
                 yield Finding(
                     Level.WRONG,
-                    check.__name__.strip("_"),
+                    check.__name__.removeprefix("of").strip("_"),
                     reason,
                     "start `make up` once to bring the database up to date",
                 )
@@ -122,12 +142,18 @@ def _is_loopback(text: str) -> bool:
 
 def _certificate(conf: Conf) -> Iterator[Finding]:
     try:
-        tls.server_context(conf)
-        certificate = tls.certificate(conf)
+        tls.Certificates(conf)
     except ConfigError as error:
         yield Finding(
             Level.WRONG, "certificate", str(error), "start `make up` once, or correct MAILSTEAD_TLS_CERT and _KEY"
         )
+
+
+def _shown(conf: Conf, stored: Sequence[Stored]) -> Iterator[Finding]:
+    """Of the certificate that a client gets who names no host."""
+    try:
+        certificate, _ = health.default_of(conf, stored)
+    except ConfigError:  # said by _certificate
         return
     left = certificate.not_valid_after_utc - timezone.now()
     if left < datetime.timedelta():
@@ -143,10 +169,10 @@ def _certificate(conf: Conf) -> Iterator[Finding]:
             Level.HINT,
             "certificate",
             "it is self-signed: mail programs will warn",
-            "set MAILSTEAD_TLS_CERT and MAILSTEAD_TLS_KEY to one from a certificate authority",
+            "set MAILSTEAD_ACME=letsencrypt, or MAILSTEAD_TLS_CERT and MAILSTEAD_TLS_KEY to one of your own",
         )
     names = tls.names(certificate)
-    if conf.hostname not in names and f"*.{conf.hostname.partition('.')[2]}" not in names:
+    if not tls.covers(names, conf.hostname.lower()):
         yield Finding(
             Level.HINT, "certificate", f"it does not name {conf.hostname}, only {', '.join(names)}", "get one that does"
         )
@@ -170,10 +196,12 @@ def _listeners(conf: Conf) -> Iterator[Finding]:
     remedy = "start `make up`" if note is None else "look into its output for the reason"
     answers = {
         "http_port": lambda: probes.http_ok(conf.bind, conf.http_port, "/readyz"),
-        "smtp_port": lambda: probes.greets(conf.bind, conf.smtp_port, b"220"),
-        "submission_port": lambda: probes.greets(conf.bind, conf.submission_port, b"220"),
+        "smtp_port": lambda: probes.greets(conf.bind, conf.smtp_port, b"220", conf.proxy_from),
+        "submission_port": lambda: probes.greets(conf.bind, conf.submission_port, b"220", conf.proxy_from),
         "submissions_port": lambda: probes.listens(conf.bind, conf.submissions_port),
-        "imap_port": lambda: probes.greets(conf.bind, conf.imap_port, b"* OK"),
+        # Whoever may hand in mail there need not be this host: that it listens must do.
+        "lmtp_port": lambda: probes.listens(conf.bind, conf.lmtp_port),
+        "imap_port": lambda: probes.greets(conf.bind, conf.imap_port, b"* OK", conf.proxy_from),
         "imaps_port": lambda: probes.listens(conf.bind, conf.imaps_port),
     }
     open_ports = []
@@ -207,6 +235,10 @@ def _database(conf: Conf) -> Iterator[Finding]:
 
 
 def _migrations(_conf: Conf) -> Iterator[Finding]:
+    if trouble := schema.misfit():
+        what, _, remedy = trouble.partition(": ")
+        yield Finding(Level.WRONG, "database", what, remedy)
+        return
     executor = MigrationExecutor(connection)
     pending = executor.migration_plan(executor.loader.graph.leaf_nodes())
     if pending:
@@ -239,11 +271,16 @@ def _counters(_conf: Conf) -> Iterator[Finding]:
 
 def _queue(_conf: Conf) -> Iterator[Finding]:
     now = timezone.now()
+    # Frozen by an administrator, or nobody answers there ("" = at the smarthost): that is no worker's fault.
+    stopped = {*FrozenDestination.objects.values_list("destination", flat=True)} | {
+        name.partition(" ")[0] for name in DeliveryPause.objects.filter(until__gt=now).values_list("name", flat=True)
+    }
+    late = Q(state="queued", next_attempt_at__lt=now - _OVERDUE) & ~Q(destination__in=stopped)
     found = OutboundRecipient.objects.aggregate(
         waiting=Count("id", filter=Q(state="queued")),
         held=Count("id", filter=Q(state="held")),
-        overdue=Count("id", filter=Q(state="queued", next_attempt_at__lt=now - _OVERDUE)),
-        oldest=Min("next_attempt_at", filter=Q(state="queued")),
+        overdue=Count("id", filter=Q(pk__in=[]) if "" in stopped else late),
+        oldest=Min("next_attempt_at", filter=late),
     )
     if found["overdue"]:
         yield Finding(
@@ -253,39 +290,80 @@ def _queue(_conf: Conf) -> Iterator[Finding]:
             "check that worker and beat run: their lines in the output of `make up` say what they wait for",
         )
     else:
-        yield Finding(Level.OK, "queue", f"{found['waiting']} recipients waiting, none overdue")
+        yield Finding(Level.OK, "queue", f"waiting recipients: {found['waiting']}, none overdue")
     if found["held"]:
-        yield Finding(Level.HINT, "queue", f"{found['held']} recipients are held", "see `manage.py queue list`")
+        yield Finding(Level.HINT, "queue", f"held recipients: {found['held']}", "see `manage.py queue list`")
 
 
-def _dns(conf: Conf) -> Iterator[Finding]:
+def _certificates(conf: Conf) -> Iterator[Finding]:
+    stored = _stored_certificates()
+    yield from _shown(conf, stored)
+    enforced = [
+        each.name for each in Domain.objects.order_by("name") if policies.value_of(each, "mta-sts") == "enforce"
+    ]
+    for wrong, text, remedy in (*health.of_database(stored), *health.of_mta_sts(conf, stored, enforced)):
+        yield Finding(Level.WRONG if wrong else Level.HINT, "certificate", text, remedy)
+
+
+def _tlsa(conf: Conf) -> Iterator[Finding]:
     resolver = _resolver(conf)
-    for domain in Domain.objects.order_by("name")[:100]:
-        if domain.name.rpartition(".")[2] in _NEVER_PUBLIC:
-            continue
-        with db.django_transaction() as tx:
-            records = db.run_sync(dkim.dns_records(tx, domain.name))
-        for record in records:
-            try:
-                answers = resolver.resolve(record.name, record.type, lifetime=_DNS_SECONDS)
-            except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
-                yield Finding(
-                    Level.HINT, "dns", f"{record.name} has no {record.type} record", f"publish: {record.value}"
-                )
-                continue
-            except dns.exception.DNSException as error:
-                yield Finding(
-                    Level.HINT, "dns", f"the DNS does not answer for {record.name}: {error}", "check MAILSTEAD_DNS"
-                )
-                return
-            published = [_plain(answer) for answer in answers]
-            if not any(_agrees(record.type, record.value, each) for each in published):
-                yield Finding(
-                    Level.HINT,
-                    "dns",
-                    f"{record.name} says {record.type} {'; '.join(published)[:200]}",
-                    f"publish: {record.value}",
-                )
+
+    def ask(name: str) -> list[str]:
+        try:
+            return [str(each) for each in resolver.resolve(name, "TLSA", lifetime=dnscheck.ANSWER_SECONDS)]
+        except dns.exception.DNSException:
+            return []
+
+    for wrong, text, remedy in health.of_tlsa(conf, _stored_certificates(), ask):
+        yield Finding(Level.WRONG if wrong else Level.HINT, "dns", text, remedy)
+
+
+def _stored_certificates() -> list[Stored]:
+    with db.django_transaction() as tx:
+        return db.run_sync(certificates.every(tx))
+
+
+def _dns(
+    conf: Conf, names: Collection[str] | None = None, progress: Callable[[int, int], None] = lambda *_: None
+) -> Iterator[Finding]:
+    """What the DNS says of the domains, the worst first; of `names` also when they are no public ones."""
+    domains = [
+        (each.name, policies.value_of(each, "mta-sts"))
+        for each in Domain.objects.select_related("alias_of").order_by("name")
+        if (names is None and each.name.rpartition(".")[2] not in _NEVER_PUBLIC) or (names and each.name in names)
+    ]
+    if not domains:
+        return
+
+    def wanted() -> Iterator[tuple[str, list[DnsRecord]]]:
+        for name, sts in domains:
+            with db.django_transaction() as tx:
+                yield name, db.run_sync(records.of_domain(tx, name, sts))
+
+    ask = dnscheck.asking(_resolver(conf))
+    looked = list(dnscheck.look(wanted(), ask, progress=lambda done: progress(done, len(domains))))
+    silent = [each for each in looked if each.silence]
+    left = len(domains) - len(looked)
+    if len(silent) == len(looked):
+        why = silent[0].silence if silent else f"nothing within {dnscheck.TOTAL_SECONDS:.0f} seconds"
+        yield Finding(Level.HINT, "dns", f"the DNS does not answer: {why}", "check MAILSTEAD_DNS and the network")
+        return
+    for each in sorted(looked, key=lambda each: (each.rank, each.domain)):
+        if each.silence:
+            yield Finding(Level.HINT, "dns", each.text, "ask whoever runs the domain's name servers")
+        elif each.problems:
+            remedy = f"`manage.py doctor --domain {each.domain}` says what to publish"
+            yield Finding(Level.HINT, "dns", each.text, remedy, tuple(str(one) for one in each.problems))
+    if left:
+        yield Finding(
+            Level.HINT,
+            "dns",
+            f"{left} of {len(domains)} domains were not looked at: the DNS is too slow",
+            "`manage.py doctor --domain NAME` looks at one",
+        )
+    right = sum(not each.silence and not each.problems for each in looked)
+    if right:
+        yield Finding(Level.OK, "dns", f"domains whose records are as they should be: {right} of {len(domains)}")
 
 
 def _resolver(conf: Conf) -> dns.resolver.Resolver:
@@ -293,17 +371,3 @@ def _resolver(conf: Conf) -> dns.resolver.Resolver:
     if conf.dns:
         resolver.nameservers = [dns.nameserver.Do53Nameserver(host, port) for host, port in conf.dns]
     return resolver
-
-
-def _plain(answer: object) -> str:
-    strings = getattr(answer, "strings", None)
-    return b"".join(strings).decode(errors="replace") if strings is not None else str(answer)
-
-
-def _agrees(kind: str, wanted: str, published: str) -> bool:
-    """Whether a record serves its purpose; owners may choose other preferences, policies and spacing."""
-    if kind == "MX":
-        return published.split()[-1].rstrip(".").lower() == wanted.split()[-1].rstrip(".").lower()
-    if wanted.startswith(("v=spf1", "v=DMARC1")):
-        return published.lower().startswith(wanted.split()[0].rstrip(";").lower())
-    return "".join(published.split()) == "".join(wanted.split())

@@ -1,6 +1,6 @@
 """Building the search index: `python -m mailcore.indexer` does what is due and ends; `manage.py reindex` all of it.
 
-The worker starts it as a process of its own (mailcore.tasks), because building is all processor time and up to 150 MB:
+The worker starts it as a process of its own (mailcore.tasks), because building is all processor time and 150 to 320 MB:
 as such it runs only when nothing else does, leaves the worker's event loop alone, and gives everything back at its end.
 """
 

@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 
 from mailcore.conf import conf
+from mailcore.words import printable
 
 _SECRET_NAMES = ("password", "secret", "token", "authorization", "cookie")
 
@@ -56,7 +57,7 @@ def _text(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str
         f" {key}={value!r}" if isinstance(value, str) and " " in value else f" {key}={value}"
         for key, value in event.items()
     ]
-    line = "".join(words).replace("\r", "\\r").replace("\n", "\\n")
+    line = printable("".join(words).replace("\r", "\\r").replace("\n", "\\n"))
     return f"{line}\n{trouble}" if trouble else line
 
 

@@ -22,6 +22,14 @@ def add_domain(name: str) -> Domain:
     return domain
 
 
+def add_domain_alias(name: str, domain: str) -> Domain:
+    """Let a hosted domain answer under another name too; what is sent under it is signed with DKIM keys of its own."""
+    with db.django_transaction() as tx:
+        alias = people.add_domain_alias(name, domain)
+        db.run_sync(dkim.create_keys(tx, alias.name))
+    return alias
+
+
 def remove_domain(name: str) -> None:
     """Stop hosting a domain that has no accounts and aliases left.
 

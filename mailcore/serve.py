@@ -12,12 +12,12 @@ import errno
 import gc
 import logging
 import signal
-import ssl
 from collections.abc import Awaitable, Callable
 
 import uvloop
 
 from mailcore import db, pulse, tls, wake
+from mailcore.certificates.watch import Watch
 from mailcore.conf import Conf
 from mailcore.delivery import doorbell
 from mailcore.errors import ConfigError
@@ -54,7 +54,7 @@ async def serve(conf: Conf, *, reuse_port: bool = False) -> None:
     stop = _stop_signal()
     async with contextlib.AsyncExitStack() as closing:
         tls.ensure_certificate(conf)
-        context = tls.server_context(conf)
+        certificates = tls.Certificates(conf)
         await db.open_pool(POOL)
         closing.push_async_callback(db.close_pool)
         await wake.start(conf.redis_url, _modseqs)
@@ -62,9 +62,13 @@ async def serve(conf: Conf, *, reuse_port: bool = False) -> None:
         closing.callback(wake.on_queue(doorbell.ring))
         ingest = Ingest()
         closing.push_async_callback(ingest.close)
-        smtp_side = await smtp_server.start(conf, context, ingest=ingest, reuse_port=reuse_port)
+        watch = Watch(conf, certificates)
+        await watch.begin()
+        watching = asyncio.create_task(watch.run())
+        closing.callback(watching.cancel)
+        smtp_side = await smtp_server.start(conf, certificates, ingest=ingest, reuse_port=reuse_port)
         closing.push_async_callback(smtp_side.close)
-        imap_side = await _imap(conf, context, ingest, reuse_port)
+        imap_side = await _imap(conf, certificates, ingest, reuse_port)
         closing.push_async_callback(_close_all, smtp_side.close, imap_side.close)
         # What is loaded now stays: the collector need not look at it again and again.
         gc.collect()
@@ -100,10 +104,16 @@ async def _modseqs(account_ids: list[int]) -> dict[int, int]:
         return await changes.states(tx, account_ids)
 
 
-async def _imap(conf: Conf, context: ssl.SSLContext, ingest: Ingest, reuse_port: bool) -> imap_server.Server:
+async def _imap(conf: Conf, certificates: tls.Certificates, ingest: Ingest, reuse_port: bool) -> imap_server.Server:
     try:
         return await imap_server.start(
-            conf.bind, conf.imap_port or None, conf.imaps_port or None, context, ingest=ingest, reuse_port=reuse_port
+            conf.bind,
+            conf.imap_port or None,
+            conf.imaps_port or None,
+            certificates,
+            ingest=ingest,
+            reuse_port=reuse_port,
+            proxies=conf.proxy_from,
         )
     except OSError as error:
         why = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be opened ({error.strerror})"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import resource
 import subprocess
 import sys
 import threading
@@ -25,9 +26,22 @@ from mailcore import db, pulse, wake
 from mailcore.celery import app
 from mailcore.conf import conf
 from mailcore.db import Tx
+from mailcore.delivery import rotation
 from mailcore.delivery.engine import Engine
+from mailcore.delivery.mx import Resolver
+from mailcore.delivery.tls import chores
 from mailcore.errors import Code, MailError
-from mailcore.store import changes, housekeeping, index_build
+from mailcore.store import (
+    certificates,
+    changes,
+    destinations,
+    forwards,
+    housekeeping,
+    index_build,
+    limits,
+    suppression,
+    transport,
+)
 
 log = logging.getLogger(__name__)
 
@@ -35,19 +49,25 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 POOL = 6
+# Seconds that a courier waits for one of them: when a thousand destinations come due, all couriers ask at once.
+PATIENCE = 20.0
 GRACE = 20.0
 CALL_SECONDS = 30.0
+MAX_FILES = 8192
 # One round of housekeeping; what it does not finish is left to the next.
 HOUSEKEEPING_BUDGET = 120.0
+ROTATION_BUDGET = 300.0
 
 
 class Runner:
     """An event loop in a thread, with the engine on it."""
 
     def __init__(self) -> None:
+        _allow_many_files()
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
+        self._begun: set[Future[None]] = set()
         try:
             self.engine = self.call(self._start(), 60)
         except BaseException:  # the next task tries again, with another
@@ -62,8 +82,21 @@ class Runner:
         finally:
             future.cancel()
 
+    def begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine on the loop and return at once, so that what takes minutes keeps no bell waiting."""
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        self._begun.add(future)
+        future.add_done_callback(self._done)
+
+    def _done(self, future: Future[None]) -> None:
+        self._begun.discard(future)
+        if not future.cancelled() and (error := future.exception()) is not None:
+            log.error("what a task had begun broke off: %s", error, exc_info=error)
+
     def stop(self) -> None:
         """Let messages on the wire finish, give the rest back, close everything."""
+        for future in list(self._begun):
+            future.cancel()
         self.call(self._stop(), GRACE + 10)
         self._end()
 
@@ -79,7 +112,7 @@ class Runner:
             self._loop.close()
 
     async def _start(self) -> Engine:
-        await db.open_pool(POOL)
+        await db.open_pool(POOL, timeout=PATIENCE)
         try:
             await wake.start(conf.redis_url, _modseqs)
             return Engine(conf)
@@ -91,6 +124,14 @@ class Runner:
         await self.engine.stop(GRACE)
         await wake.stop()
         await db.close_pool()
+
+
+def _allow_many_files() -> None:
+    """A connection is a file, and so is a question to DNS: as many as the system lets us, up to what is of use."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(MAX_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _modseqs(account_ids: list[int]) -> dict[int, int]:
@@ -148,6 +189,9 @@ def _end(**_: object) -> None:
         if _indexer is not None and _indexer.poll() is None:
             _indexer.kill()  # at any point, as it may die by itself
             _indexer.wait()
+        if _renewer is not None and _renewer.poll() is None:
+            _renewer.kill()  # the next one has a quarter of an hour's patience with it
+            _renewer.wait()
 
 
 @app.task(name="mailcore.deliver")
@@ -180,8 +224,14 @@ async def _ring(engine: Engine, destinations: Sequence[str], force: bool) -> Non
 
 # --- the search index -----------------------------------------------------------------------------------------------
 
+# A process costs 0.4 s of CPU before it does anything: it starts when so many messages wait, or as many seconds after
+# there was first something to do. Until then their texts are read by searches, a few milliseconds for a thousand.
+ENOUGH_TO_INDEX = 2_000
+LONG_ENOUGH = 300.0
+
 _indexing = threading.Lock()
 _indexer: subprocess.Popen[bytes] | None = None
+_due_since: float | None = None
 
 
 @app.task(name="mailcore.index")
@@ -191,17 +241,65 @@ def index() -> None:
 
     Another process, because indexing is all processor time: beside it, the engine's event loop would crawl.
     """
-    global _indexer
+    global _indexer, _due_since
     with _indexing:
-        if (_indexer is None or _indexer.poll() is not None) and runner().call(_index_is_due()):
+        if _indexer is not None and _indexer.poll() is None:
+            return
+        accounts, messages = runner().call(_to_index())
+        now = time.monotonic()
+        _due_since = (_due_since or now) if accounts else None
+        if _due_since is not None and worth_a_process(messages, now - _due_since):
+            _due_since = None
             _indexer = subprocess.Popen(
                 [sys.executable, "-m", "mailcore.indexer"], cwd=settings.BASE_DIR, stdin=subprocess.DEVNULL
             )
 
 
-async def _index_is_due() -> bool:
+def worth_a_process(messages: int, waited: float) -> bool:
+    """Whether to start one for so many messages that wait, the first of them for so many seconds."""
+    return messages >= ENOUGH_TO_INDEX or waited >= LONG_ENOUGH
+
+
+async def _to_index() -> tuple[int, int]:
     async with db.read() as tx:
-        return await index_build.is_due(tx)
+        return await index_build.due(tx)
+
+
+# --- certificates ---------------------------------------------------------------------------------------------------
+
+# Seconds between two looks at what certificates are wanted: each asks the DNS for a few names of every domain.
+LOOK_SECONDS = 3600.0
+
+_renewing = threading.Lock()
+_renewer: subprocess.Popen[bytes] | None = None
+_looked: float | None = None
+
+
+@app.task(name="mailcore.certificates")
+@patient
+def renew_certificates() -> None:
+    """Every few minutes: when a certificate is due or others may be wanted by now, a process of its own sees to it.
+
+    Another process, because what speaks with a certificate authority takes 30 MB, a few seconds a month.
+    """
+    global _renewer, _looked
+    if not conf.acme:
+        return
+    with _renewing:
+        if _renewer is not None and _renewer.poll() is None:
+            return
+        now = time.monotonic()
+        if _looked is not None and now - _looked < LOOK_SECONDS and not runner().call(_due_certificates()):
+            return
+        _looked = now
+        _renewer = subprocess.Popen(
+            [sys.executable, "manage.py", "certificate", "renew"], cwd=settings.BASE_DIR, stdin=subprocess.DEVNULL
+        )
+
+
+async def _due_certificates() -> list[str]:
+    async with db.read() as tx:
+        return await certificates.due(tx)
 
 
 # --- housekeeping ---------------------------------------------------------------------------------------------------
@@ -213,7 +311,26 @@ _CHORES: tuple[tuple[str, Callable[[Tx], Awaitable[int]]], ...] = (
     ("old flag changes forgotten", housekeeping.flag_changes),
     ("unused blobs removed", housekeeping.blobs),
     ("old trace events removed", housekeeping.old_traces),
+    ("pauses and freezes forgotten", destinations.forget),
+    ("suppressed addresses forgotten", suppression.forget),
+    ("expired MTA-STS policies forgotten", transport.old_policies),
+    ("results for TLS reports that nobody could be sent forgotten", transport.old_results),
+    ("old TLS reports removed", transport.old_reports),
+    ("counts of sent mail forgotten", limits.forget),
+    ("senders of forwarded mail forgotten", forwards.forget),
 )
+
+
+@app.task(name="mailcore.rotate_keys")
+@patient
+def rotate_keys() -> None:
+    """Every few minutes: signing keys whose records the DNS shows by now begin to sign."""
+    runner().begin(_rotate())
+
+
+async def _rotate() -> None:
+    async with asyncio.timeout(ROTATION_BUDGET):
+        await rotation.step(Resolver(conf.dns))
 
 
 @app.task(name="mailcore.housekeeping")
@@ -221,6 +338,13 @@ _CHORES: tuple[tuple[str, Callable[[Tx], Awaitable[int]]], ...] = (
 def keep_house() -> None:
     """Every hour: what nobody needs any more goes, in pieces, within a time budget."""
     runner().call(clean(), HOUSEKEEPING_BUDGET + CALL_SECONDS)
+
+
+@app.task(name="mailcore.transport")
+@patient
+def transport_security() -> None:
+    """Every hour: MTA-STS policies are fetched anew before they expire, yesterday's TLS reports sent."""
+    runner().begin(chores.run(conf))
 
 
 async def clean(budget: float = HOUSEKEEPING_BUDGET) -> dict[str, int]:

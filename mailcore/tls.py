@@ -1,20 +1,23 @@
-"""The certificate of this host: made by itself on the first run, read by every server that offers TLS.
+"""The certificates of this process: which of them a client is shown, and how they change while it runs.
 
-MAILSTEAD_TLS_CERT and MAILSTEAD_TLS_KEY name your own (PEM, the certificate with its chain); without them a
-self-signed one lives in the data directory, which encrypts but proves nothing to a stranger.
+A client that names a host (SNI) gets the certificate for that name, any other the default one: MAILSTEAD_TLS_CERT and
+MAILSTEAD_TLS_KEY (PEM, the certificate with its chain), else what the database has for MAILSTEAD_HOSTNAME, else a
+self-signed one in the data directory, which encrypts but proves nothing to a stranger.
 """
 
 from __future__ import annotations
 
-import asyncio
 import datetime
 import ipaddress
+import logging
 import os
-import socket
 import ssl
-from collections.abc import Callable
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -24,8 +27,164 @@ from cryptography.x509.oid import NameOID
 from mailcore.conf import Conf
 from mailcore.errors import ConfigError
 
+log = logging.getLogger(__name__)
+
 HANDSHAKE_SECONDS = 30.0
+# Ready contexts for names that clients ask for; one takes 30 KB, and 2 ms to make.
+CONTEXTS = 128
+# OpenSSL draws the keys of session tickets once for each context: it must not live for ever, or they would.
+TICKET_SECONDS = 6 * 3600.0
+_NAME = "mailstead_asked_name"
 _LIFETIME = datetime.timedelta(days=3650)
+
+
+class Context(ssl.SSLContext):
+    """For a listener; `bindings`: what SASL can bind a login to on its connections.
+
+    That is the certificate (tls-server-end-point, RFC 5929 §4.1): Python cannot export keying material (tls-exporter).
+    """
+
+    bindings: Mapping[str, bytes] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A certificate that can be served: PEM with its chain, and how to get the PEM of its key when it is needed."""
+
+    chain: bytes
+    key: Callable[[], bytes]
+    names: tuple[str, ...]
+
+
+class Certificates:
+    """What the listeners of a process offer. Raises ConfigError when the default certificate cannot be used."""
+
+    def __init__(self, conf: Conf) -> None:
+        self._conf = conf
+        self._kept: Mapping[str, Pair] = {}
+        self._ready: OrderedDict[int, Context] = OrderedDict()
+        self._stamp: object = None
+        self._own = _from_files(conf)
+        self._stamp = _stamp(conf)
+        self._made = time.monotonic()
+        self._front = self._make_front()
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        """For the next handshake."""
+        if time.monotonic() - self._made > TICKET_SECONDS:
+            self._begin_anew()
+        return self._front
+
+    def take(self, kept: Iterable[Pair]) -> None:
+        """Serve these as well; connections that are open go on with what they have."""
+        self._kept = {name: pair for pair in kept for name in pair.names}
+        self._begin_anew()
+
+    def look_at_files(self) -> bool:
+        """Whether the files of the default certificate have changed, and can be used; else the last ones stay."""
+        stamp = _stamp(self._conf)
+        if stamp == self._stamp:
+            return False
+        self._stamp = stamp
+        try:
+            self._own = _from_files(self._conf)
+        except ConfigError as error:  # half of it is written: the other half comes in a moment
+            log.warning("the former certificate stays in use: %s", error)
+            return False
+        self._begin_anew()
+        return True
+
+    def _begin_anew(self) -> None:
+        # Tickets of the former context open nothing here: a login is bound to the certificate that its client has seen.
+        self._ready.clear()
+        self._made = time.monotonic()
+        self._front = self._make_front()
+
+    def _make_front(self) -> Context:
+        pair = self._own
+        if self._conf.tls_cert is None:
+            pair = self._find(self._conf.hostname.lower()) or pair
+        try:
+            context = _context(pair)
+        except (ConfigError, ssl.SSLError) as error:
+            log.error("the certificate of the database for %s cannot be used: %s", self._conf.hostname, error)
+            context = _context(self._own)
+        context.sni_callback = self._choose
+        return context
+
+    def _find(self, name: str) -> Pair | None:
+        return self._kept.get(name) or self._kept.get(f"*.{name.partition('.')[2]}")
+
+    def _choose(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+        setattr(connection, _NAME, name)
+        if name is None or len(name) > 255:
+            return
+        name = name.lower().rstrip(".")
+        if self._conf.tls_cert is not None and covers(self._own.names, name):
+            return
+        pair = self._find(name)
+        if pair is None:
+            return
+        at = id(pair)  # a wildcard is one context, whatever is asked for
+        ready = self._ready.get(at)
+        if ready is None:
+            try:
+                ready = self._ready[at] = _context(pair)
+            except (ConfigError, ssl.SSLError) as error:
+                log.error("the certificate for %s cannot be used: %s", name, error)
+                return
+            if len(self._ready) > CONTEXTS:
+                self._ready.popitem(last=False)
+        self._ready.move_to_end(at)
+        connection.context = ready
+
+
+def _context(pair: Pair) -> Context:
+    """Raises ConfigError, ssl.SSLError."""
+    context = Context(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # Python loads certificates from files alone; this one never reaches a disk. The key stands first, so that it is
+    # the one that counts where the certificate's file has one too.
+    descriptor = os.memfd_create("certificate", os.MFD_CLOEXEC)
+    try:
+        content = pair.key() + b"\n" + pair.chain
+        os.write(descriptor, content)
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}", password=lambda: b"")
+    finally:
+        os.close(descriptor)
+    context.bindings = _bindings(x509.load_pem_x509_certificate(pair.chain))
+    return context
+
+
+def usable(pair: Pair) -> None:
+    """Raises ConfigError or ssl.SSLError when OpenSSL cannot serve it."""
+    _context(pair)
+
+
+def _from_files(conf: Conf) -> Pair:
+    """Raises ConfigError when they cannot be used."""
+    path, key = certificate_files(conf)
+    try:
+        chain, secret = path.read_bytes(), key.read_bytes()
+        pair = Pair(chain, lambda: secret, tuple(names(x509.load_pem_x509_certificate(chain))))
+        _context(pair)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ConfigError(f"the TLS certificate {path} with key {key} cannot be used: {reason}") from None
+    return pair
+
+
+def _stamp(conf: Conf) -> object:
+    found: list[tuple[int, int, int] | None] = []
+    for path in certificate_files(conf):
+        try:
+            status = path.stat()
+        except OSError:
+            found.append(None)
+        else:
+            found.append((status.st_mtime_ns, status.st_size, status.st_ino))
+    return found
 
 
 def certificate_files(conf: Conf) -> tuple[Path, Path]:
@@ -39,24 +198,44 @@ def ensure_certificate(conf: Conf) -> None:
     path, key = certificate_files(conf)
     if conf.tls_cert is None and conf.tls_key is None and not (path.exists() and key.exists()):
         _make(path, key, conf.hostname)
-    server_context(conf)
+    _from_files(conf)
 
 
-def server_context(conf: Conf) -> ssl.SSLContext:
-    """For a listener: TLS 1.2 or newer. Raises ConfigError."""
-    path, key = certificate_files(conf)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(path, key)
-    except (OSError, ssl.SSLError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise ConfigError(f"the TLS certificate {path} with key {key} cannot be used: {reason}") from None
+def asked_name(connection: ssl.SSLObject) -> str | None:
+    """The host name that a client asked for (SNI), of a connection of `Certificates`."""
+    return getattr(connection, _NAME, None)
+
+
+def bindings(connection: ssl.SSLObject | None) -> Mapping[str, bytes]:
+    """What SASL can bind a login to on this connection of `Certificates`; nothing without TLS."""
+    context = connection.context if connection is not None else None
+    return context.bindings if isinstance(context, Context) else {}
+
+
+def covers(offered: Iterable[str], name: str) -> bool:
+    """Whether a certificate of these names is one for a host."""
+    return bool({name, f"*.{name.partition('.')[2]}"} & set(offered))
+
+
+@lru_cache(maxsize=8)
+def trusting(authorities: Path | None) -> ssl.SSLContext:
+    """For a client: a certificate of the server's name, from an authority of the system's or one of these (PEM).
+
+    Raises ConfigError.
+    """
+    context = ssl.create_default_context()
+    context.hostname_checks_common_name = False
+    if authorities is not None:
+        try:
+            context.load_verify_locations(authorities)
+        except (OSError, ssl.SSLError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise ConfigError(f"MAILSTEAD_TLS_CA: the authorities in {authorities} cannot be used: {reason}") from None
     return context
 
 
 def certificate(conf: Conf) -> x509.Certificate:
-    """The certificate in use. Raises ConfigError."""
+    """The default certificate as the files have it. Raises ConfigError."""
     path, _ = certificate_files(conf)
     try:
         return x509.load_pem_x509_certificate(path.read_bytes())
@@ -64,12 +243,7 @@ def certificate(conf: Conf) -> x509.Certificate:
         raise ConfigError(f"the TLS certificate {path} cannot be read: {error}") from None
 
 
-def bindings(conf: Conf) -> dict[str, bytes]:
-    """What SASL can bind a login to on our TLS connections: the certificate (tls-server-end-point, RFC 5929 §4.1).
-
-    Python cannot export keying material (tls-exporter). Raises ConfigError.
-    """
-    ours = certificate(conf)
+def _bindings(ours: x509.Certificate) -> dict[str, bytes]:
     algorithm = ours.signature_hash_algorithm
     if algorithm is None:  # such as Ed25519: not defined for it
         return {}
@@ -78,12 +252,12 @@ def bindings(conf: Conf) -> dict[str, bytes]:
 
 
 def names(of: x509.Certificate) -> list[str]:
-    """The host names that a certificate is for."""
+    """The host names that a certificate is for, in lower case."""
     try:
         extension = of.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except x509.ExtensionNotFound:
         return []
-    return extension.value.get_values_for_type(x509.DNSName)
+    return [name.lower() for name in extension.value.get_values_for_type(x509.DNSName)]
 
 
 def _make(path: Path, key: Path, hostname: str) -> None:
@@ -125,74 +299,3 @@ def _write(path: Path, content: bytes) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
-
-
-class Handshake(asyncio.Protocol):
-    """A connection of a TLS port until it is encrypted; then the protocol of `make` has it.
-
-    A listener with a context of its own says nothing of a connection before its handshake is over: thousands that
-    never finish would be seen by no limit. `admit(address)` is asked at the first moment: it counts the connection and
-    returns how to stop counting it, or None to drop it. `going` holds those under way, so that a server can end them.
-    """
-
-    __slots__ = ("_admit", "_context", "_going", "_make", "_release", "_task")
-
-    def __init__(
-        self,
-        context: ssl.SSLContext,
-        make: Callable[[], asyncio.Protocol],
-        admit: Callable[[str], Callable[[], None] | None],
-        going: set[Handshake],
-    ) -> None:
-        self._context = context
-        self._make = make
-        self._admit = admit
-        self._going = going
-        self._release: Callable[[], None] | None = None
-        self._task: asyncio.Task[None] | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if self._task is not None:
-            self._enter(cast(asyncio.Transport, transport))
-            return
-        peer = transport.get_extra_info("peername")
-        self._release = self._admit(peer[0] if isinstance(peer, tuple) else "")
-        if self._release is not None:
-            # This transport would read the client's first octets before TLS can take over (uvloop's does): TLS gets
-            # the socket itself.
-            try:
-                sock = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
-            except OSError:  # no descriptor is left, or the client is
-                self._leave()
-            else:
-                sock.setblocking(False)
-                self._going.add(self)
-                self._task = asyncio.get_running_loop().create_task(self._shake(sock))
-        cast(asyncio.Transport, transport).abort()
-
-    def abort(self) -> None:
-        """End it now."""
-        if self._task is not None:
-            self._task.cancel()
-
-    async def _shake(self, sock: socket.socket) -> None:
-        try:
-            await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: self, sock, ssl=self._context, ssl_handshake_timeout=HANDSHAKE_SECONDS
-            )
-        except OSError:  # TimeoutError, ssl.SSLError and a client that has left among them
-            sock.close()
-        finally:
-            self._leave()
-
-    def _enter(self, encrypted: asyncio.Transport) -> None:
-        self._leave()  # from here on the protocol is counted
-        protocol = self._make()
-        encrypted.set_protocol(protocol)
-        protocol.connection_made(encrypted)
-
-    def _leave(self) -> None:
-        self._going.discard(self)
-        if self._release is not None:
-            release, self._release = self._release, None
-            release()

@@ -19,10 +19,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from mailcore.supervise.embedded import Server
     from mailcore.supervise.launch import Running
+
+# How long an example takes says nothing about us. In CI the examples are always the same ones, so that what is found is
+# due to the change at hand; everywhere else they are new ones each time.
+settings.register_profile(
+    "mailstead",
+    settings.get_profile("ci") if os.environ.get("CI") == "true" else settings.get_profile("default"),
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("mailstead")
 
 # Only for the throw-away database of the plain tests; a test of faults starts its own server with the real settings.
 RELAXED = {
@@ -123,7 +135,10 @@ _missing: dict[str, int] = {}
 
 
 def _found(name: str) -> str | None:
-    """Where a program of tests/programs.txt is; a path there may hold a wildcard."""
+    """Where a program of tests/programs.txt is; a path there may hold a wildcard, or lead into our own .debian/."""
+    if name.startswith(".debian/"):
+        path = Path(__file__).parent.parent / name
+        return str(path) if path.exists() else None
     if "*" in name:
         return next(map(str, Path("/").glob(name.removeprefix("/"))), None)
     return shutil.which(name, path=_SEARCH)

@@ -33,7 +33,7 @@ class Postfix:
     def log(self) -> Path:
         return self.folder / "postfix.log"
 
-    def stop(self, seconds: float = 20) -> None:
+    def stop(self, seconds: float = 60) -> None:
         """End it, and wait until it is gone."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.master, signal.SIGTERM)

@@ -25,7 +25,7 @@ from accounts.secrets import key_for
 from accounts.throttle import sign_ins
 from mailcore import db
 from mailcore.auth import lookup
-from mailcore.auth.lookup import Person
+from mailcore.auth.lookup import SEEN_RESOLUTION_SECONDS, Person
 from mailcore.auth.standing import Credential, of_password
 from mailcore.db import sql
 from mailcore.errors import Code, MailError
@@ -48,6 +48,12 @@ USED = sql(f"""
         OR last_used_at < now() - interval '{app_passwords.USED_RESOLUTION_SECONDS} seconds')""")
 
 
+SEEN = sql(f"""
+    UPDATE accounts_account SET last_login = now()
+    WHERE id = %s::bigint AND (last_login IS NULL
+        OR last_login < now() - interval '{SEEN_RESOLUTION_SECONDS} seconds')""")
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Who logged in, and by what: auth.standing tells a session when that is no longer good."""
@@ -57,6 +63,13 @@ class Identity:
     name: str
     domain: str
     credential: Credential
+    label: str = ""
+    """What the app password is called."""
+
+    @property
+    def how(self) -> str:
+        """By what, for the history of what is sent: "password", or "app password" with its label."""
+        return f"{self.via} “{self.label}”" if self.label else self.via
 
     @property
     def via(self) -> str:
@@ -112,9 +125,12 @@ async def admit(
         if not app_passwords.covers(person.digests[credential.proof], credential.key):
             log.warning("app password for others: protocol=%s account=%s source=%s", protocol, person.address, source)
             raise MailError(Code.DISABLED, "this app password is not for this protocol")
-        await _note_use(person.account_id, credential.proof)
+        await _note(_used, credential.proof, USED, (person.account_id, credential.proof))
+    if not person.seen:
+        await _note(_seen, person.account_id.to_bytes(8), SEEN, (person.account_id,))
     log.info("login: protocol=%s account=%s source=%s via=%s", protocol, person.address, source, credential.kind)
-    return Identity(person.account_id, person.address, person.name, person.domain, credential)
+    label = person.labels.get(credential.proof, "")
+    return Identity(person.account_id, person.address, person.name, person.domain, credential, label)
 
 
 def forget() -> None:
@@ -122,6 +138,7 @@ def forget() -> None:
     _right.clear()
     _wrong.clear()
     _used.clear()
+    _seen.clear()
 
 
 def refuse_guessing(source: str, named: str, protocol: str) -> None:
@@ -158,16 +175,16 @@ async def _check(person: Person | None, named: str, secret: str, source: str, pr
     return right if await _gate().take_turn(token + fingerprint, attempt) else None
 
 
-async def _note_use(account_id: int, digest: bytes) -> None:
-    """Keep `last_used_at` roughly right; a login does not fail for it."""
-    if _used.get(digest) is not None:
+async def _note(noted: _Memory, key: bytes, statement: str, values: tuple[object, ...]) -> None:
+    """Keep a time of last use roughly right; a login does not fail for it."""
+    if noted.get(key) is not None:
         return
-    _used.put(digest, b"noted")
+    noted.put(key, b"noted")
     try:
         async with db.transaction() as tx:
-            await tx.execute(USED, (account_id, digest))
+            await tx.execute(statement, values)
     except MailError as error:
-        log.warning("the use of an app password was not noted: %s", error.private or error.text)
+        log.warning("a use was not noted: %s", error.private or error.text)
 
 
 # --- what this process remembers: keyed hashes only, under a key that dies with it
@@ -222,6 +239,7 @@ class _Memory:
 _right = _Memory(MAX_REMEMBERED, REMEMBER_SECONDS, sliding=True)
 _wrong = _Memory(MAX_REJECTED, REMEMBER_SECONDS, sliding=False)
 _used = _Memory(MAX_REMEMBERED, app_passwords.USED_RESOLUTION_SECONDS, sliding=False)
+_seen = _Memory(MAX_REMEMBERED, SEEN_RESOLUTION_SECONDS, sliding=False)
 
 
 # --- Argon2 in threads

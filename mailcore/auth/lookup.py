@@ -7,7 +7,8 @@ statement: alone a login costs one small query, and a thousand clients that come
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
 from accounts import app_passwords
@@ -16,13 +17,17 @@ from mailcore.arrays import Texts
 from mailcore.db import sql
 
 MAX_BATCH = 500
-_DIGEST = 32  # octets of a digest; behind it stands what the app password is good for
+_DIGEST = 32  # octets of a digest; behind it stands what the app password is good for, and its label
+
+# People are told when an account was last used: to the hour is enough, so that a login seldom writes.
+SEEN_RESOLUTION_SECONDS = 3600
 
 WHO = sql(f"""
     SELECT a.address, a.id, a.name, d.name, a.password, a.is_active AND d.is_active,
         EXISTS (SELECT FROM mfa_authenticator m WHERE m.user_id = a.id AND m.type IN ('totp', 'webauthn')),
-        ARRAY(SELECT p.digest || convert_to(array_to_string(p.scopes, ' '), 'UTF8') FROM accounts_apppassword p
-            WHERE p.account_id = a.id LIMIT {app_passwords.MAX_PER_ACCOUNT})
+        ARRAY(SELECT p.digest || convert_to(array_to_string(p.scopes, ' ') || E'\\n' || p.label, 'UTF8')
+            FROM accounts_apppassword p WHERE p.account_id = a.id LIMIT {app_passwords.MAX_PER_ACCOUNT}),
+        coalesce(a.last_login > now() - interval '{SEEN_RESOLUTION_SECONDS} seconds', false)
     FROM accounts_account a JOIN accounts_domain d ON d.id = a.domain_id
     WHERE a.address = ANY(%s::text[])""")
 
@@ -31,7 +36,8 @@ WHO = sql(f"""
 class Person:
     """An account as login sees it; `password` is None when no password can be right (none set, or a second factor).
 
-    `digests` are those of its app passwords, with what each is good for.
+    `digests` are those of its app passwords, with what each is good for, `labels` what they are called; `seen`: it
+    logged in within the hour.
     """
 
     address: str
@@ -41,6 +47,8 @@ class Person:
     password: str | None
     active: bool
     digests: dict[bytes, list[str]]
+    seen: bool = False
+    labels: Mapping[bytes, str] = field(default_factory=dict)
 
 
 async def person(address: str) -> Person | None:
@@ -56,10 +64,14 @@ async def _read(addresses: list[str]) -> dict[str, Person]:
     async with db.read() as tx:
         rows = await tx.fetch(WHO, (Texts(addresses),))
     found = {}
-    for address, account_id, name, domain, password, active, two_factor, digests in rows:
+    for address, account_id, name, domain, password, active, two_factor, digests, seen in rows:
         usable = password if password.startswith("argon2$") and not two_factor else None
-        scopes = {bytes(each[:_DIGEST]): each[_DIGEST:].decode().split() for each in digests}
-        found[address] = Person(address, account_id, name, domain, usable, active, scopes)
+        scopes, labels = {}, {}
+        for each in digests:
+            good_for, _, label = each[_DIGEST:].decode().partition("\n")
+            digest = bytes(each[:_DIGEST])
+            scopes[digest], labels[digest] = good_for.split(), label
+        found[address] = Person(address, account_id, name, domain, usable, active, scopes, seen, labels)
     return found
 
 

@@ -43,13 +43,18 @@ class Down:
 
 
 class HostMemory:
-    """Hosts that failed to connect lately, so that a thousand messages do not each wait for the same dead one."""
+    """Hosts that failed to connect lately, so that a thousand messages do not each wait for the same dead one.
+
+    What it learns is news for the other workers; what it hears from them counts as if it had failed here.
+    """
 
     FIRST, LAST = 30.0, 10 * MINUTE
     SIZE = 10_000
 
     def __init__(self) -> None:
         self._down: OrderedDict[str, Down] = OrderedDict()
+        self._failed: dict[str, str] = {}
+        self._back: set[str] = set()
 
     def down(self, address: str) -> Down | None:
         """Why `address` should not be tried now; None = try it."""
@@ -61,11 +66,28 @@ class HostMemory:
         known = self._down.pop(address, None)
         failures = known.failures + 1 if known else 1
         pause = min(self.FIRST * 2 ** (failures - 1), self.LAST)
-        self._down[address] = Down(time.monotonic() + pause, failures, reason)
-        if len(self._down) > self.SIZE:
-            self._down.popitem(last=False)
+        self._keep(address, Down(time.monotonic() + pause, failures, reason))
+        self._failed[address] = reason
+        self._back.discard(address)
 
     def worked(self, address: str) -> None:
         """Connecting worked."""
-        if self._down:
-            self._down.pop(address, None)
+        if self._down and self._down.pop(address, None) is not None:
+            self._failed.pop(address, None)
+            self._back.add(address)
+
+    def heard(self, address: str, left: float, failures: int, reason: str) -> None:
+        """Another worker could not connect; `left` seconds of its pause remain."""
+        if left > 0 and address not in self._back and self.down(address) is None:
+            self._keep(address, Down(time.monotonic() + left, failures, reason))
+
+    def news(self) -> tuple[dict[str, str], set[str]]:
+        """Who failed, and why, and who came back, since the last time that somebody asked."""
+        failed, self._failed = self._failed, {}
+        back, self._back = self._back, set()
+        return failed, back
+
+    def _keep(self, address: str, entry: Down) -> None:
+        self._down[address] = entry
+        if len(self._down) > self.SIZE:
+            self._down.popitem(last=False)

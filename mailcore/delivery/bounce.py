@@ -1,63 +1,106 @@
-"""Telling the sender: failure, delay and, when asked for, success (RFC 3461, RFC 3464), together with the result.
+"""Telling the sender: failure, delay and, when asked for, success (RFC 3461, RFC 3464).
 
-Nobody is told about a bounce (null sender), and no stranger is told about mail that only passed through here: that
-address may be forged. The notice goes into the sender's INBOX when that is here, else into the queue with null sender.
+What is to be told is written down together with the result, and told a moment later: one report tells of all recipients
+that failed together. Nobody is told about a bounce (null sender), and no stranger about mail that only passed through
+here, because that address may be forged. The notice goes into the INBOX of a sender who is here, else into the queue
+with the null sender.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import cast
 
 from accounts.addresses import AddressError, normalise, parse_address
 from accounts.secrets import SealError
 from mailcore import mime
 from mailcore.conf import Conf
 from mailcore.db import Tx
-from mailcore.delivery import backoff, content, dkim
-from mailcore.delivery.outcome import Outcome
+from mailcore.delivery import backoff, content, convert, dkim
+from mailcore.delivery.outcome import Outcome, Stage, Undeliverable, Verdict
 from mailcore.errors import MailError
+from mailcore.inbound import srs
 from mailcore.mime.report import Action, Fate, Report, compose
-from mailcore.store import accounts, locks, queue, trace
+from mailcore.store import accounts, forwards, locks, notices, queue, trace
 from mailcore.store.append import Incoming, append
+from mailcore.store.notices import Noted
 from mailcore.store.queue import Claimed, Outgoing, Recipient
 
 # The message itself comes back only when it is small, or the sender asked for it (RET=FULL) and it is not huge.
 FULL_BY_DEFAULT = 64 * 1024
 FULL_AT_MOST = 4 * 1024 * 1024
+# Octets that hold the header of whatever was taken in.
+HEADER_AT_MOST = 1024 * 1024 + 64 * 1024
 
-_WANTED: dict[Action, str] = {"failed": "FAILURE", "delayed": "DELAY", "delivered": "SUCCESS", "relayed": "SUCCESS"}
+_WANTED: dict[Action, str] = {
+    **{"failed": "FAILURE", "delayed": "DELAY"},
+    **{"delivered": "SUCCESS", "relayed": "SUCCESS", "expanded": "SUCCESS"},
+}
 _XTEXT = re.compile(r"\+([0-9A-F]{2})")
 _UTF8_XTEXT = re.compile(r"\\x\{([0-9A-F]{2,6})\}")
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something to tell about one recipient; `remote` is the server that spoke last."""
+    """Something to tell about one recipient; `remote` is the server that spoke last. `unless_never`: also whom NOTIFY
+    asks to be told of other things only (RFC 2852 §4.1.4)."""
 
     claim: Claimed
     action: Action
     outcome: Outcome
     remote: str | None = None
+    unless_never: bool = False
 
 
-def is_wanted(claim: Claimed, action: Action) -> bool:
-    """Whether the sender is to be told (NOTIFY of RFC 3461 §4.1; without it, of failure and delay)."""
-    if not claim.sender or claim.account_id is None:
-        return False
+def is_wanted(claim: Claimed, action: Action, *, unless_never: bool = False) -> bool:
+    """Whether the sender is to be told (NOTIFY of RFC 3461 §4.1; without it, of failure and delay).
+
+    A stranger may be forged: he is told only when he asked for a receipt, which SMTP grants now and then.
+    """
     wanted = (claim.notify or "FAILURE,DELAY").upper().split(",")
-    return _WANTED[action] in wanted
+    if not claim.sender or (claim.account_id is None and "SUCCESS" not in wanted):
+        return False
+    return _WANTED[action] in wanted or (unless_never and wanted != ["NEVER"])
 
 
-async def tell(tx: Tx, conf: Conf, notices: Sequence[Notice]) -> None:
-    """Write and deliver the notices that are wanted: one for each message and kind."""
+async def note(tx: Tx, told: Sequence[Notice]) -> None:
+    """Write down the notices that are wanted, for `tell_noted`."""
+    await notices.add(
+        tx,
+        [
+            Noted(
+                *(each.claim.outbound_id, each.claim.recipient_id, each.claim.address, each.claim.orcpt, each.action),
+                *(each.outcome.status, each.outcome.text, each.outcome.remote, each.remote),
+            )
+            for each in told
+            if is_wanted(each.claim, each.action, unless_never=each.unless_never)
+        ],
+    )
+
+
+async def tell_noted(tx: Tx, conf: Conf, outbound_ids: Sequence[int]) -> int:
+    """Tell what was written down about these messages; returns of how many recipients."""
+    found = [
+        Notice(
+            replace(claim, address=noted.address, orcpt=noted.orcpt),
+            cast(Action, noted.action),
+            Outcome(Verdict.LATER, Stage.ROUTE, noted.status, noted.text, remote=noted.is_remote),
+            noted.host,
+        )
+        for claim, noted in await notices.take(tx, outbound_ids)
+    ]
+    await _tell(tx, conf, found)
+    return len(found)
+
+
+async def _tell(tx: Tx, conf: Conf, told: Sequence[Notice]) -> None:
     groups: dict[tuple[int, int, Action], list[Notice]] = {}
-    for notice in notices:
+    for notice in told:
         claim = notice.claim
-        if is_wanted(claim, notice.action):
-            groups.setdefault((claim.account_id or 0, claim.outbound_id, notice.action), []).append(notice)
+        groups.setdefault((claim.account_id or 0, claim.outbound_id, notice.action), []).append(notice)
     targets = {sender: await _targets(tx, sender) for sender in {group[0].claim.sender for group in groups.values()}}
     # All accounts in ascending order before anything else is locked, as everybody does: an alias may lead to several.
     for account_id in sorted({each for _, found, _ in targets.values() for each in found}):
@@ -76,7 +119,10 @@ async def _tell_one(
     remote: tuple[str, ...],
 ) -> None:
     claim = group[0].claim
-    report = _report(conf, group, await _original(tx, claim))
+    full = _is_full(claim)
+    report = _report(conf, group, await _original(tx, claim, full), full)
+    if not targets and report.sender != address:
+        report = replace(report, sender=address)
     raw = compose(report)
     name = trace.new_id()
     stored = False
@@ -95,7 +141,11 @@ async def _tell_one(
         to = [Recipient(each, "NEVER") for each in remote]
         utf8 = report.utf8 or not all(each.isascii() for each in (address, *remote))
         raw = await _signature(tx, conf.hostname, raw) + raw
-        number = await queue.enqueue(tx, Outgoing("", to, name, raw, smtputf8=utf8, body_8bit=not raw.isascii()))
+        body: queue.Body = "7BIT" if raw.isascii() else "8BITMIME"
+        outgoing = Outgoing(
+            "", to, name, raw, smtputf8=utf8, body=body, requiretls=claim.requiretls, priority=claim.priority
+        )
+        number = await queue.enqueue(tx, outgoing)
     if not (stored or remote):
         detail["lost"] = "the sender's mailbox is gone"
     about = trace.Event(name, "dsn", claim.account_id, number, "", address, None, detail)
@@ -104,11 +154,21 @@ async def _tell_one(
     await trace.add(tx, [told, about])
 
 
-async def _original(tx: Tx, claim: Claimed) -> bytes:
+def _is_full(claim: Claimed) -> bool:
+    """Whether the message comes back, or only its header (RET of RFC 3461 §4.3)."""
+    asked = claim.dsn_ret or ("FULL" if claim.size <= FULL_BY_DEFAULT else "HDRS")
+    return asked == "FULL" and claim.size <= FULL_AT_MOST
+
+
+async def _original(tx: Tx, claim: Claimed, full: bool) -> bytes:
+    """The message, or the beginning of it with all of its header."""
     try:
-        return content.crlf(claim.prepend + await queue.blob(tx, claim.blob))
-    except MailError:
-        return claim.prepend  # lost content is no reason to lose the notice as well
+        raw = await queue.blob(tx, claim.blob, None if full else HEADER_AT_MOST)
+        if full and claim.body == "BINARYMIME":
+            raw = convert.to_text(raw)
+        return content.crlf(claim.prepend + raw)
+    except (MailError, Undeliverable):
+        return claim.prepend  # lost or strange content is no reason to lose the notice as well
 
 
 async def _targets(tx: Tx, sender: str) -> tuple[str, list[int], tuple[str, ...]]:
@@ -118,6 +178,11 @@ async def _targets(tx: Tx, sender: str) -> tuple[str, list[int], tuple[str, ...]
         local = not parsed.is_literal and await accounts.is_local_domain(tx, parsed.domain)
         if not local:
             return sender, [], (sender,)
+        if srs.is_shaped(parsed.local):
+            # It passed through here: whoever sent it asked for a receipt.
+            original = srs.reverse(parsed.local)
+            first = original.address or await forwards.recall(tx, original.token)
+            return first, [], (first,)
         address = normalise(sender)
         resolution = await accounts.resolve(tx, address)
     except (AddressError, MailError):
@@ -133,18 +198,18 @@ async def _signature(tx: Tx, hostname: str, raw: bytes) -> bytes:
     return dkim.sign(raw, keys) if keys else b""
 
 
-def _report(conf: Conf, group: Sequence[Notice], original: bytes) -> Report:
+def _report(conf: Conf, group: Sequence[Notice], original: bytes, full: bool) -> Report:
     claim = group[0].claim
     now = datetime.now(UTC)
-    asked = claim.dsn_ret or ("FULL" if len(original) <= FULL_BY_DEFAULT else "HDRS")
     return Report(
         sender=claim.sender,
         hostname=conf.hostname,
         fates=[_fate(notice, now) for notice in group],
         original=original,
-        full=asked == "FULL" and len(original) <= FULL_AT_MOST,
+        full=full,
         arrived=claim.created_at,
         now=now,
+        deliver_by=now + timedelta(seconds=claim.by.seconds) if claim.by else None,
         envid=_unxtext(claim.dsn_envid) if claim.dsn_envid else None,
         utf8=claim.smtputf8 and not (claim.sender.isascii() and all(n.claim.address.isascii() for n in group)),
     )

@@ -6,7 +6,9 @@ Knows nothing of what the replies mean. Every wait has a limit, every length too
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import cast
@@ -19,6 +21,7 @@ MAX_LINE = 4096
 MAX_LINES = 200
 MAX_PENDING = MAX_LINE * 16
 CHUNK = 64 * 1024
+_DER = 2  # _ssl.ENCODING_DER
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,7 @@ class Connection(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._writable: asyncio.Future[None] | None = None
         self._leaving = False
+        self._is_tls = False
 
     # --- asyncio's side
 
@@ -69,10 +73,19 @@ class Connection(asyncio.Protocol):
         return False  # close
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._lost is None and isinstance(exc, OSError):
+            self._read_rest()
         self._lost = self._lost or exc or Dropped()
         self._wake()
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
+
+    def _read_rest(self) -> None:
+        """What the server said before it cut a connection that we were writing to: a failed write ends all reading."""
+        handle = self._transport.get_extra_info("socket") if self._transport is not None and not self._is_tls else None
+        if handle is not None and handle.fileno() >= 0:
+            with suppress(OSError):
+                self._reader.feed(os.read(handle.fileno(), MAX_PENDING))
 
     def pause_writing(self) -> None:
         self._writable = asyncio.get_running_loop().create_future()
@@ -104,6 +117,7 @@ class Connection(asyncio.Protocol):
         """Send octets of any length without keeping them twice; raises TimeoutError when the server stops reading."""
         view = memoryview(data)
         for start in range(0, len(view), CHUNK):
+            await asyncio.sleep(0)  # a server that refuses in the middle of it and hangs up is heard first
             self.write(view[start : start + CHUNK])  # type: ignore[arg-type]  # transports take any buffer
             if self._writable is not None:
                 async with asyncio.timeout(timeout):
@@ -119,15 +133,23 @@ class Connection(asyncio.Protocol):
         """The lines of the next reply, without CRLF; raises as `reply` does."""
         if (lines := self._take()) is not None:
             return lines
-        async with asyncio.timeout(timeout):
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(timeout, self._expire)  # a fifth of what asyncio.timeout costs
+        try:
             while True:
                 if self._lost is not None:
                     raise self._lost
-                self._waiter = asyncio.get_running_loop().create_future()
+                self._waiter = loop.create_future()
                 await self._waiter
-                self._waiter = None
                 if (lines := self._take()) is not None:
                     return lines
+        finally:
+            timer.cancel()
+            self._waiter = None
+
+    def _expire(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(TimeoutError())
 
     def _take(self) -> list[bytes] | None:
         while True:
@@ -144,6 +166,22 @@ class Connection(asyncio.Protocol):
                 lines, self._lines = self._lines, []
                 return lines
 
+    def last_words(self) -> Reply | None:
+        """A whole reply that came, unread so far, before the connection died or fell silent."""
+        try:
+            lines = self._take()
+            return None if lines is None else parse_reply(lines)
+        except ReplyError:
+            return None
+
+    def certificates(self) -> list[bytes]:
+        """The certificates (DER) that the server showed, its own first; nothing is said of whether they are good."""
+        assert self._transport is not None
+        tls = self._transport.get_extra_info("ssl_object")
+        if hasattr(tls, "get_unverified_chain"):  # Python 3.13
+            return list(tls.get_unverified_chain() or ())
+        return [each.public_bytes(_DER) for each in tls._sslobj.get_unverified_chain() or ()]
+
     async def start_tls(self, context: ssl.SSLContext, name: str, timeout: float) -> str:
         """Begin TLS; returns its version and cipher. Raises ssl.SSLError and the like.
 
@@ -158,7 +196,7 @@ class Connection(asyncio.Protocol):
             )
         if transport is None:
             raise Dropped
-        self._transport = transport
+        self._transport, self._is_tls = transport, True
         tls = transport.get_extra_info("ssl_object")
         return f"{tls.version()} {tls.cipher()[0]}"
 

@@ -19,6 +19,8 @@ def may_reach(address: str, allowed: Sequence[Network]) -> bool:
     for network in allowed:
         if any(each in network for each in (ip, inner) if each.version == network.version):
             return True
+    if isinstance(inner, ipaddress.IPv6Address) and inner.is_site_local:
+        return False  # fec0::/10, which networks of long ago still use; Python takes it for global
     return inner.is_global and not inner.is_multicast and not inner.is_reserved
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 
@@ -22,6 +23,7 @@ class Keyring:
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[float, tuple[dkim.Key, ...]]] = {}
+        self._asking: dict[str, asyncio.Task[tuple[dkim.Key, ...]]] = {}
 
     async def for_sender(self, claim: Claimed) -> tuple[dkim.Key, ...]:
         """The keys that sign a message: its sender's domain's, when one of our people submitted it; else none."""
@@ -35,6 +37,14 @@ class Keyring:
         now = time.monotonic()
         if known is not None and known[0] > now:
             return known[1]
+        # Hundreds of connections may want them at the same moment: one of them asks.
+        asking = self._asking.get(domain)
+        if asking is None:
+            asking = self._asking[domain] = asyncio.create_task(self._read(domain))
+            asking.add_done_callback(lambda _: self._asking.pop(domain, None))
+        return await asyncio.shield(asking)
+
+    async def _read(self, domain: str) -> tuple[dkim.Key, ...]:
         async with db.read() as tx:
             try:
                 keys = await dkim.load_keys(tx, domain)
@@ -43,5 +53,5 @@ class Keyring:
                 keys = ()
         if len(self._known) >= SIZE:
             self._known.clear()
-        self._known[domain] = (now + KEEP_SECONDS, keys)
+        self._known[domain] = (time.monotonic() + KEEP_SECONDS, keys)
         return keys

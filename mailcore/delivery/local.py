@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from accounts.addresses import AddressError, normalise
 from mailcore import db, mime
-from mailcore.conf import Conf
 from mailcore.db import Tx
 from mailcore.delivery import outcome
-from mailcore.delivery.outcome import Outcome, Stage
+from mailcore.delivery.outcome import Outcome, Stage, Verdict
 from mailcore.delivery.settle import Settled, settle
 from mailcore.errors import Code, MailError
-from mailcore.store import accounts, locks, queue
-from mailcore.store.accounts import Resolution
+from mailcore.inbound import onward
+from mailcore.inbound.onward import Leg
+from mailcore.inbound.recipients import AT_ONCE, Writer, follow, willing
+from mailcore.mime.report import Action
+from mailcore.store import locks, queue, trace
+from mailcore.store.accounts import Local, Resolution
 from mailcore.store.append import Incoming, Job, Results, append_jobs
 from mailcore.store.queue import Claimed, Outgoing, Recipient
 
@@ -33,15 +35,27 @@ class _Stale(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class _Fate:
+    """What became of a claim; `receipt`: as what its sender is told of it, if he wants to know (None = by others)."""
+
+    outcome: Outcome
+    receipt: Action | None = "delivered"
+
+
+@dataclass(frozen=True, slots=True)
 class _Letter:
     """A message as it is stored, parsed once for all of its recipients."""
 
     raw: bytes
     derived: mime.Derived
     loops: bool
+    header: bytes
+    """Its beginning, in lower case."""
+    been: set[bytes]
+    """Addresses that it was led on from."""
 
 
-async def deliver(conf: Conf, claims: Sequence[Claimed], raw: bytes | None = None) -> None:
+async def deliver(claims: Sequence[Claimed], raw: bytes | None = None) -> None:
     """Deliver one message (`raw`, if it is at hand) to recipients of domains that are hosted here, and record it.
 
     All in one transaction, which begins when the message has been read and parsed.
@@ -57,100 +71,152 @@ async def deliver(conf: Conf, claims: Sequence[Claimed], raw: bytes | None = Non
         async with db.transaction() as tx:
             if not await queue.lock(tx, claims):
                 raise _Stale
-            outcomes = await _to_all(tx, claims, letter)
-            settled = [Settled(claim, outcomes[claim.recipient_id]) for claim in claims]
-            if len(await settle(tx, conf, settled)) < len(claims):
+            fates = await _to_all(tx, claims, letter)
+            settled = [
+                Settled(claim, fate.outcome, receipt=fate.receipt)
+                for claim in claims
+                if (fate := fates[claim.recipient_id])
+            ]
+            if len(await settle(tx, settled)) < len(claims):
                 raise _Stale
     except _Stale:
         log.warning("%s: somebody else delivers it by now", claims[0].trace_id)
 
 
 def _letter(claim: Claimed, raw: bytes) -> _Letter:
-    header = raw[: 64 * 1024].lower()
+    header = raw[: 64 * 1024].partition(b"\r\n\r\n")[0].lower() + b"\r\n"
     hops = header.count(b"\nreceived:") + header.startswith(b"received:")
-    stored = f"Return-Path: <{claim.sender}>\r\n".encode() + claim.prepend + raw
-    return _Letter(stored, mime.parse(stored), hops > MAX_HOPS)
+    stored = b"".join((f"Return-Path: <{claim.sender}>\r\n".encode(), claim.prepend, raw))
+    return _Letter(stored, mime.parse(stored), hops > MAX_HOPS, header, onward.led_on_from(header))
 
 
-async def _to_all(tx: Tx, claims: Sequence[Claimed], letter: _Letter) -> dict[int, Outcome]:
+async def _to_all(tx: Tx, claims: Sequence[Claimed], letter: _Letter) -> dict[int, _Fate]:
     """What became of each claim, by recipient id."""
-    outcomes: dict[int, Outcome] = {}
+    fates: dict[int, _Fate] = {}
     found: dict[int, Resolution] = {}
     for claim in claims:
         try:
             if letter.loops:
                 raise MailError(Code.LOOP, "the message has passed through too many servers")
-            found[claim.recipient_id] = await accounts.resolve(tx, normalise(claim.address))
+            found[claim.recipient_id] = await _way(tx, claim, letter)
         except AddressError as error:
-            outcomes[claim.recipient_id] = outcome.failed(Stage.LOCAL, "5.1.3", error.text).outcome
+            fates[claim.recipient_id] = _Fate(outcome.failed(Stage.LOCAL, "5.1.3", error.text).outcome)
         except MailError as error:
-            outcomes[claim.recipient_id] = _refusal(error)
-    await _lock(tx, claims[0].sender, found.values())
+            fates[claim.recipient_id] = _refusal(error)
+    await _lock(tx, found.values())
     open_claims = [claim for claim in claims if claim.recipient_id in found]
     jobs = [
         Job(
             [
                 Incoming(to.account_id, 0, letter.raw, letter.derived, trace_id=claim.trace_id, recipient=to.address)
-                for to in found[claim.recipient_id].accounts
+                for to in _tried(found[claim.recipient_id])
             ]
         )
         for claim in open_claims
     ]
     for claim, results in zip(open_claims, await append_jobs(tx, jobs), strict=True):
-        outcomes[claim.recipient_id] = await _onwards(tx, claim, found[claim.recipient_id], results)
-    return outcomes
+        fates[claim.recipient_id] = await _onwards(tx, claim, letter, found[claim.recipient_id], results)
+    done = [claim for claim in open_claims if fates[claim.recipient_id].outcome.verdict is Verdict.DELIVERED]
+    await trace.add(tx, [step for claim in done for step in _expanded(claim, found[claim.recipient_id])])
+    return fates
 
 
-async def _lock(tx: Tx, sender: str, found: Iterable[Resolution]) -> None:
-    """Lock every account that will be written to, the sender's for a notice too, in the order everybody keeps."""
-    wanted = {local.account_id for each in found for local in each.accounts}
-    with suppress(AddressError, MailError):
-        wanted.update(local.account_id for local in (await accounts.resolve(tx, normalise(sender))).accounts)
+def _expanded(claim: Claimed, found: Resolution) -> list[trace.Event]:
+    """A step that says where the address led, unless it is simply an account's own."""
+    to = [local.address for local in found.accounts] + list(found.remote)
+    if to == [claim.address.lower()]:
+        return []
+    detail = {"to": to[:20], "targets": len(to)}
+    return [trace.Event(claim.trace_id, "expanded", None, claim.outbound_id, claim.sender, claim.address, None, detail)]
+
+
+async def _way(tx: Tx, claim: Claimed, letter: _Letter) -> Resolution:
+    """Where the mail of a claim goes: not to whom it was, or who refuses it, among those that an address leads to."""
+    address = normalise(claim.address)
+    found = await follow(tx, address)
+    if found.remote and address.encode() in letter.been:
+        found = replace(found, remote=())
+        if not found.accounts:
+            raise onward.circle()
+    return willing(found, Writer(claim.sender, claim.account_id, front_end=True), claim.size)
+
+
+def _tried(found: Resolution) -> Sequence[Local]:
+    """The mailboxes that get their copy now; those of a large group are left to the queue, one by one."""
+    return found.accounts if len(found.accounts) <= AT_ONCE else ()
+
+
+async def _lock(tx: Tx, found: Iterable[Resolution]) -> None:
+    """Lock every account that will be written to, in the order everybody keeps."""
+    wanted = {local.account_id for each in found for local in _tried(each)}
     for account_id in sorted(wanted):
         await tx.one(locks.LOCK_ACCOUNT, (account_id,))
 
 
-async def _onwards(tx: Tx, claim: Claimed, found: Resolution, results: Results) -> Outcome:
+async def _onwards(tx: Tx, claim: Claimed, letter: _Letter, found: Resolution, results: Results) -> _Fate:
     """Queue what leads elsewhere, and the copy of a member of an alias who has no room while others were served.
 
-    Copies that are stored stay: whatever becomes of the rest, the sender is not told that the mail was lost.
+    The members of a large group were not tried: they are queued one by one. Copies that are stored stay: whatever
+    becomes of the rest, the sender is not told that the mail was lost. What he wants to be told of goes on with the
+    message to a single address; of several, he hears now that it went on, and no more (RFC 3461 §5.2.7).
     """
     refused = [
-        (to, result) for to, result in zip(found.accounts, results, strict=True) if isinstance(result, MailError)
+        (to, result) for to, result in zip(found.accounts, results, strict=False) if isinstance(result, MailError)
     ]
     stored = len(results) - len(refused)
     if refused and not stored and not found.remote:
         return _refusal(refused[0][1])
-    onwards = (*found.remote, *(to.address for to, _ in refused))
-    if onwards:
+    late = [local.address for local in found.accounts[len(results) :]] + [to.address for to, _ in refused]
+    receipt: Action | None = "delivered"
+    if found.remote or late:
+        onwards = (*found.remote, *late)
+        notify, receipt = claim.notify, None
+        if len(onwards) + stored > 1:
+            notify, receipt = _without_receipt(claim.notify), "expanded"
         try:
-            await queue.enqueue(tx, _forward(claim, onwards))
+            if found.remote:
+                to = [Recipient(address, notify, claim.orcpt) for address in found.remote]
+                unknown = letter.header if claim.account_id is None else None
+                leg = await onward.forwarded(tx, claim.sender, claim.address, to, unknown)
+                await queue.enqueue(tx, _copy(claim, leg))
+            if late:
+                to = [Recipient(address, notify, claim.orcpt) for address in late]
+                await queue.enqueue(tx, _copy(claim, Leg(claim.sender, tuple(to))))
         except MailError as error:
             if not stored:
                 return _refusal(error)
             log.warning("%s: cannot go on from %s to %s: %s", claim.trace_id, claim.address, onwards, error.text)
             text = f"stored, but not forwarded to {', '.join(onwards)}: {error.text}"
-            return outcome.delivered(Stage.LOCAL, text)
-    return outcome.delivered(Stage.LOCAL, "stored" if stored else "forwarded")
+            return _Fate(outcome.delivered(Stage.LOCAL, text))
+    return _Fate(outcome.delivered(Stage.LOCAL, "stored" if stored else "forwarded"), receipt)
 
 
-def _refusal(error: MailError) -> Outcome:
+def _without_receipt(notify: str | None) -> str | None:
+    if notify is None:
+        return None
+    return ",".join(word for word in notify.upper().split(",") if word != "SUCCESS") or "NEVER"
+
+
+def _refusal(error: MailError) -> _Fate:
     if error.code is Code.UNAVAILABLE:
         raise error
-    return outcome.of_error(Stage.LOCAL, error)
+    return _Fate(outcome.of_error(Stage.LOCAL, error))
 
 
-def _forward(claim: Claimed, remote: Sequence[str]) -> Outgoing:
+def _copy(claim: Claimed, leg: Leg) -> Outgoing:
     return Outgoing(
-        claim.sender,
-        [Recipient(address, claim.notify, claim.orcpt) for address in remote],
+        leg.sender,
+        leg.recipients,
         claim.trace_id,
         blob=claim.blob,
         size=claim.size - len(claim.prepend),
         account_id=claim.account_id,
-        prepend=claim.prepend,
+        prepend=leg.lines + claim.prepend,
         smtputf8=claim.smtputf8,
-        body_8bit=claim.body_8bit,
+        body=claim.body,
+        requiretls=claim.requiretls,
         dsn_ret=claim.dsn_ret,
         dsn_envid=claim.dsn_envid,
+        by=claim.by,
+        priority=claim.priority,
     )

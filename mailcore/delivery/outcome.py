@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import re
 import ssl
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from mailcore.errors import Code, MailError
@@ -18,6 +19,7 @@ from mailcore.errors import Code, MailError
 class Stage(Enum):
     """The step in which a delivery ended; the words go into the trace."""
 
+    QUEUE = "the queue"  # nobody was asked: a rule, an administrator, or the time decided
     ROUTE = "finding the mail host"
     CONNECT = "connecting"
     GREETING = "greeting"
@@ -38,6 +40,8 @@ class Verdict(Enum):
     FAILED = "failed"
     LATER = "later"
     NEXT_HOST = "next host"  # the next host at once; when there is none, later
+    HELD = "held"  # until an administrator releases it
+    DISCARDED = "discarded"  # as an administrator's rule says; nobody is told
     PLAIN = "without TLS"  # the same host again on a new connection, without STARTTLS
 
 
@@ -69,7 +73,7 @@ class Outcome:
 
     @property
     def is_final(self) -> bool:
-        return self.verdict in (Verdict.DELIVERED, Verdict.FAILED)
+        return self.verdict in (Verdict.DELIVERED, Verdict.FAILED, Verdict.HELD, Verdict.DISCARDED)
 
 
 class Undeliverable(Exception):
@@ -205,6 +209,15 @@ def failed(stage: Stage, status: str, text: str) -> Undeliverable:
 def later(stage: Stage, status: str, text: str) -> Undeliverable:
     """Our own decision that there is no way now."""
     return Undeliverable(Outcome(Verdict.LATER, stage, status, text))
+
+
+def after_all(results: Sequence[Outcome]) -> Outcome:
+    """What the attempts at all hosts come to: the last one's words; for good, when each of them lacks for good what the
+    message needs (REQUIRETLS: RFC 8689 §4.2.1)."""
+    last = results[-1]
+    if all(not each.remote and each.status.startswith("5") for each in results):
+        return replace(last, verdict=Verdict.FAILED)
+    return last
 
 
 _REPLY_LINE = re.compile(rb"[2-5][0-9]{2}(?:[ -].*)?", re.DOTALL)

@@ -175,9 +175,9 @@ def _binary_size(name: bytes, path: tuple[int, ...], size: int, header_size: int
 
 
 def assembler(
-    group: Sequence[tuple[bytes, Wanted]], write: Callable[[list[bytes]], None]
+    group: Sequence[tuple[bytes, Wanted]], ends: Iterator[bytes], write: Callable[[list[bytes]], None]
 ) -> Generator[None, bytes | None, None]:
-    """Takes the octets of a group's slices in order (None: the message is gone) and writes line by line."""
+    """Takes the octets of a group's slices in order (None: it is gone), writes whole lines; `ends` close them."""
     for head, wanted in group:
         out = [head]
         for n, answer in enumerate(wanted.answers):
@@ -193,7 +193,7 @@ def assembler(
                 out += (b"%b {%d}\r\n" % (answer.label, len(octets)), octets)
             else:
                 out.append(answer.answer(octets))
-        out.append(b")\r\n")
+        out.append(next(ends))
         write(out)
     yield
 

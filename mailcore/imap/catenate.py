@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from mailcore import db
 from mailcore.errors import Code, MailError
-from mailcore.imap import bodies
+from mailcore.imap import bodies, updates
 from mailcore.imap.bodies import Piece
 from mailcore.imap.errors import Refused, no
 from mailcore.store import acl, fetch
@@ -79,6 +79,8 @@ async def _mailbox(tx: db.Tx, session: Session, wanted: MessageUrl) -> tuple[int
         view = session.selected
         if view is None:
             raise UrlError("the URL names no mailbox, and none is selected")
+        if view.shared:
+            await updates.renew_rights(session, tx)
         account_id, mailbox_id, uidvalidity = view.account_id, view.mailbox_id, view.uidvalidity
     else:
         place = (await acl.resolve(tx, session.account_id, wanted.mailbox)).require(Right.READ)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
-from mailcore.imap.compression import SLICE, Compression
+from mailcore.entrance import address_of
+from mailcore.imap.compression import Compression, slices
 from mailcore.imap.session import Session
-from mailcore.tls import HANDSHAKE_SECONDS
+from mailcore.tls import HANDSHAKE_SECONDS, Certificates
 from mailcore.wire.imap import response
 from mailcore.wire.imap.frames import Event, Framer
 from mailcore.wire.imap.limits import BEFORE_LOGIN
@@ -29,11 +29,13 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_drained",
+        "_dripped",
         "_flushing",
         "_loop",
         "_out",
         "_peeked",
         "_reading_paused",
+        "_spoke",
         "_waiter",
         "closed",
         "compression",
@@ -48,13 +50,13 @@ class Connection(asyncio.Protocol):
         "why",
     )
 
-    def __init__(self, server: Server, tls: bool) -> None:
+    def __init__(self, server: Server, tls: bool, source: str | None = None) -> None:
         self.server = server
         self.tls = tls
         self.framer = Framer(BEFORE_LOGIN)
         self.transport: asyncio.Transport | None = None
         self.task: asyncio.Task[None] | None = None
-        self.remote = ""
+        self.remote = source or ""
         self.stranger = False
         self.closed = False
         self.compression: Compression | None = None
@@ -66,8 +68,10 @@ class Connection(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._drained: asyncio.Future[None] | None = None
         self._reading_paused = False
-        self._peeked: Event | None = None
-        self._out: list[bytes] = []
+        self._dripped = 0
+        self._spoke = False
+        self._peeked: tuple[Event, ...] = ()
+        self._out: list[bytes | memoryview] = []
         self._flushing = False
 
     # -- the transport's calls
@@ -75,8 +79,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=self.server.limits.output)
-        peer = transport.get_extra_info("peername")
-        self.remote = peer[0] if peer else ""
+        self.remote = self.remote or address_of(transport)
         sock = transport.get_extra_info("socket")
         if sock is not None:
             with suppress(OSError):  # a dead peer behind a NAT is found by the kernel
@@ -88,14 +91,20 @@ class Connection(asyncio.Protocol):
             self.closed = True
             return
         self.server.connections.add(self)
-        self.server.strangers[self.remote] += 1
+        self.server.meet_stranger(self.remote)
         self.stranger = True
         self.deadline = self._loop.time() + self.server.limits.login
         self.task = self._loop.create_task(Session(self).run())
 
     def data_received(self, data: bytes) -> None:
-        if self._drained is None and not self.stranger and self.why is None:
-            self.deadline = self._loop.time() + self.server.limits.idle
+        if self.why is not None:
+            return  # it is not carried out any more
+        if self.stranger:
+            if self.framer.buffered + len(data) > self.server.limits.input and not self.framer.discarding:
+                self.dismiss("Too much was sent before the login")
+                return
+        elif self._drained is None:
+            self._stay(len(data))
         if self.compression is None:
             self.framer.feed(data)
             unread = self.framer.buffered
@@ -107,6 +116,15 @@ class Connection(asyncio.Protocol):
             self._reading_paused = True
             cast(asyncio.Transport, self.transport).pause_reading()
 
+    def _stay(self, octets: int) -> None:
+        """The client is there. While a command is on its way, single octets win no time: only every `pace` of them."""
+        if not self.framer.idle:
+            self._dripped += octets
+            if self._dripped < self.server.limits.pace:
+                return
+        self._dripped = 0
+        self.deadline = self._loop.time() + self.server.limits.idle
+
     def eof_received(self) -> bool:
         return False
 
@@ -115,20 +133,26 @@ class Connection(asyncio.Protocol):
         self.server.connections.discard(self)
         self.server.compressed.discard(self)
         self.known()
+        self.server.turns.abandon(self)
+        if self.task is not None and not self.task.done():
+            self.server.leaving.add(self.task)
+            self.task.add_done_callback(self.server.leaving.discard)
         self.wake()
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
 
     def pause_writing(self) -> None:
         self._drained = self._loop.create_future()
-        self.deadline = self._loop.time() + self.server.limits.stalled
+        stalled = self._loop.time() + self.server.limits.stalled
+        self.deadline = min(self.deadline, stalled) if self.stranger else stalled
 
     def resume_writing(self) -> None:
         if self._drained is not None:
             if not self._drained.done():
                 self._drained.set_result(None)
             self._drained = None
-            self.deadline = self._loop.time() + self.server.limits.idle
+            if not self.stranger and self.why is None:
+                self.deadline = self._loop.time() + self.server.limits.idle
 
     # -- for the session
 
@@ -142,12 +166,14 @@ class Connection(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         """Queue bytes; they leave when the session next waits for something."""
         self._out.append(data)
+        self._spoke = True
         if not self._flushing:
             self._flushing = True
             self._loop.call_soon(self.flush)
 
     def writelines(self, data: list[bytes]) -> None:
         """Hand many pieces to the transport at once, without joining them, after what is queued."""
+        self._spoke = True
         if self.compression is not None:
             self._out += data  # until `drain`, which takes its time
             return
@@ -166,13 +192,13 @@ class Connection(asyncio.Protocol):
 
     async def _deflate_queued(self) -> None:
         """Compress much in slices: others have their turn, and nothing is produced that the client does not read."""
-        queued, self._out = b"".join(self._out), []
-        for at in range(0, len(queued), SLICE):
+        queued, self._out = self._out, []
+        for part in slices(queued):
             if self._drained is not None:
                 await self._drained
             if self.closed:
                 return
-            self._out.append(queued[at : at + SLICE])
+            self._out += part
             self.flush()
             await asyncio.sleep(0)
 
@@ -183,29 +209,42 @@ class Connection(asyncio.Protocol):
         self.flush()
         if self._drained is not None:
             await self._drained
-        elif not self.stranger and self.why is None:
+        elif self._spoke and not self.stranger and self.why is None:
+            # Our answers may have taken long; taking in what a client drips has not.
             self.deadline = self._loop.time() + self.server.limits.idle
+        self._spoke = False
         if self.closed:
             raise ConnectionResetError("the client has left")
 
     async def next_event(self) -> Event | None:
         """What the client sent next; None when it has left or shall leave."""
-        event, self._peeked = self._peeked, None
         if self.why is not None:
             return None  # what it sent before it was told to leave is not carried out
+        event = self._peeked[0] if self._peeked else None
+        self._peeked = self._peeked[1:]
         while event is None:
             event = self.framer.next_event()
             if event is None and not await self.wait():
                 return None
         return event
 
-    def peek(self) -> Event | None:
-        """The next event if it is here already; `next_event` will return it."""
-        if self._peeked is None:
+    def peek(self, ahead: int = 0) -> Event | None:
+        """The next event if it is here already, or one after it; `next_event` will return it.
+
+        Ask for one after it only when all before it are commands that change nothing of how the next one is read.
+        """
+        while len(self._peeked) <= ahead:
             if self.framer.idle:
                 self._inflate()
-            self._peeked = self.framer.next_event()
-        return self._peeked
+            event = self.framer.next_event()
+            if event is None:
+                return None
+            self._peeked += (event,)
+        return self._peeked[ahead]
+
+    def skip(self, count: int) -> None:
+        """The next events, which have been peeked at, are dealt with."""
+        self._peeked = self._peeked[count:]
 
     async def wait(self) -> bool:
         """Wait for more input or a `wake`; False when the session is to end."""
@@ -249,7 +288,7 @@ class Connection(asyncio.Protocol):
     async def start_tls(self, answer: bytes) -> None:
         """Send `answer`, forget what else the client sent in clear, and start TLS. Raises ConnectionError, OSError."""
         transport = cast(asyncio.Transport, self.transport)
-        self._peeked = None
+        self._peeked = ()
         # Nothing may be read between the answer and the handshake as if it were a command.
         transport.pause_reading()
         self.framer.clear()
@@ -260,7 +299,7 @@ class Connection(asyncio.Protocol):
             await self._loop.start_tls(
                 transport,
                 self,
-                cast(ssl.SSLContext, self.server.ssl_context),
+                cast(Certificates, self.server.certificates).context,
                 server_side=True,
                 ssl_handshake_timeout=HANDSHAKE_SECONDS,
             ),

@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 # Of one session; it always may have one.
 MAX_CONTEXTS = 16
 MAX_UIDS = 500_000
+# Of a sorted result, for which a new message finds its place by sorting again.
+MAX_SORTED = 100_000
 
 
 @dataclass(slots=True)
@@ -54,11 +56,25 @@ def begin(session: Session, tag: str, context: Context) -> None:
     """Keep a result up to date, or say that there are too many."""
     contexts = session.view.contexts
     held = sum(len(known.uids) for known in contexts.values())
-    if not contexts or (len(contexts) < MAX_CONTEXTS and held + len(context.uids) <= MAX_UIDS):
+    if context.by and len(context.uids) > MAX_SORTED:
+        refuse(session, tag, f"A sorted result of more than {MAX_SORTED} messages is not updated")
+    elif contexts and (len(contexts) >= MAX_CONTEXTS or held + len(context.uids) > MAX_UIDS):
+        refuse(session, tag, "Too many searches are updated at once")
+    else:
         contexts[tag] = context
-        return
-    code = b"NOUPDATE " + response.quoted(tag)
-    session.send(response.status_line(None, "NO", "Too many searches are updated at once", code))
+
+
+def refuse(session: Session, tag: str, why: str) -> None:
+    """Say that a result will not be updated, or no more (RFC 5267 §4.3.1)."""
+    session.send(response.status_line(None, "NO", why, b"NOUPDATE " + response.quoted(tag)))
+
+
+def end_numbers(session: Session) -> None:
+    """Update no result that speaks of sequence numbers any more."""
+    contexts = session.view.contexts
+    for tag in [tag for tag, context in contexts.items() if not context.uid]:
+        del contexts[tag]
+        refuse(session, tag, "Sequence numbers are not used any more")
 
 
 def gone(session: Session) -> None:
@@ -72,9 +88,8 @@ def gone(session: Session) -> None:
 async def update(session: Session, changed: Iterable[int]) -> None:
     """Messages came or changed; the client knows of it already."""
     view = session.view
-    touched = {uid for uid in changed if view.seq(uid)}
+    touch(session, changed)
     for tag, context in view.contexts.items():
-        context.pending |= touched
         context.pending -= view.gone
         if not context.pending:
             continue
@@ -83,6 +98,15 @@ async def update(session: Session, changed: Iterable[int]) -> None:
         except MailError as error:
             view.dirty = True
             log.warning("no update of a search for %s: %s", session.who, error.private or error.text)
+
+
+def touch(session: Session, changed: Iterable[int]) -> None:
+    """Look at these messages again when next there is something to tell."""
+    view = session.view
+    if view.contexts:
+        touched = {uid for uid in changed if view.seq(uid)}
+        for context in view.contexts.values():
+            context.pending |= touched
 
 
 async def _look_again(session: Session, tag: str, context: Context) -> None:

@@ -10,7 +10,6 @@ from mailcore.imap.selected import Selected
 from mailcore.store import search
 from mailcore.store.flags import SYSTEM_FLAGS
 from mailcore.wire.imap import search_key
-from mailcore.wire.imap.numset import NumSet
 from mailcore.wire.imap.search_key import SearchKey
 
 _BITS = {name.lower(): bit for name, bit in SYSTEM_FLAGS.items()}
@@ -20,20 +19,20 @@ _SIZE_OPS = {"larger": ">", "smaller": "<"}
 _DATE_OPS = {"before": "<", "on": "=", "since": ">="}
 
 
-def criterion(key: SearchKey, view: Selected, saved: NumSet | None, *, fuzzy: bool = False) -> search.Criterion:
-    """The key in terms of a mailbox; `saved` is what `$` stands for. Raises Refused(BAD).
+def criterion(key: SearchKey, view: Selected, *, fuzzy: bool = False) -> search.Criterion:
+    """The key in terms of a mailbox. Raises Refused(BAD).
 
     `fuzzy`: of a text every word is looked for, in whatever order.
     """
     match key:
         case search_key.And(keys):
-            return search.And(tuple(criterion(one, view, saved, fuzzy=fuzzy) for one in keys))
+            return search.And(tuple(criterion(one, view, fuzzy=fuzzy) for one in keys))
         case search_key.Or(left, right):
-            return search.Or(tuple(criterion(one, view, saved, fuzzy=fuzzy) for one in (left, right)))
+            return search.Or(tuple(criterion(one, view, fuzzy=fuzzy) for one in (left, right)))
         case search_key.Not(inner):
-            return search.Not(criterion(inner, view, saved, fuzzy=fuzzy))
+            return search.Not(criterion(inner, view, fuzzy=fuzzy))
         case search_key.Fuzzy(inner):
-            return criterion(inner, view, saved, fuzzy=True)
+            return criterion(inner, view, fuzzy=True)
         case search_key.All() | search_key.SaveDateSupported():
             return search.All()
         case search_key.Flag(flag, is_set):
@@ -48,7 +47,7 @@ def criterion(key: SearchKey, view: Selected, saved: NumSet | None, *, fuzzy: bo
             return search.Size(_SIZE_OPS[op], size)  # type: ignore[arg-type]  # two of its three
         case search_key.Numbers(numbers, uid):
             if numbers.saved:
-                return _uids((saved or NumSet()).ranges)
+                return _uids(view.saved.ranges)
             if uid:
                 return _uids(numbers.resolve(view.uids[-1] if view.uids else 0).ranges)
             return _uids(

@@ -18,6 +18,15 @@ class Refused(Exception):
         self.code = code
 
 
+class Gone(Exception):
+    """The session cannot go on: `text` is said in a BYE, after `answer` to the running command if there is one."""
+
+    def __init__(self, text: str, *, answer: MailError | None = None) -> None:
+        super().__init__(text)
+        self.text = text
+        self.answer = answer
+
+
 def no(text: str, code: bytes | str | None = None) -> Refused:
     """The tagged NO."""
     return Refused("NO", text, code)

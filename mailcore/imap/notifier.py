@@ -26,12 +26,16 @@ from mailcore.wire.imap.metadata import changed_line
 from mailcore.wire.imap.notify import SELECTED, EventGroup
 
 if TYPE_CHECKING:
+    from mailcore.imap.selected import Selected
     from mailcore.imap.session import Session
 
 log = logging.getLogger(__name__)
 
-# Seconds between two looks into the store, and after one that failed.
+# Seconds between two looks into the store, at least, and after one that failed; and how many times as long as a look
+# took, so that whoever watches thousands of mailboxes costs no more than a share of the time.
 BREATH, RETRY = 0.05, 5.0
+SHARE = 10
+MAX_REMEMBERED = 25_000  # names whose group is known
 Key = tuple[int, int]
 NOTHING: frozenset[str] = frozenset()
 
@@ -63,8 +67,10 @@ class Notifier:
         """What is told of new messages in it."""
         self.pending = False
         """Something may have happened."""
-        self._groups = tuple(group for group in groups if group.filter not in SELECTED)
-        self._events = NOTHING.union(*(group.events for group in self._groups))
+        self._groups = tuple((group, frozenset(group.names)) for group in groups if group.filter not in SELECTED)
+        self._events = NOTHING.union(*(group.events for group, _ in self._groups))
+        self._group_of: dict[tuple[str, bool], EventGroup | None] = {}
+        self._breath = BREATH
         self._known = Picture({}, frozenset(), {})
         self._followed: dict[int, Callable[[], None]] = {}
         self._own: set[str] = set()
@@ -98,6 +104,8 @@ class Notifier:
         """Tell what has happened. Never raises for trouble of the store: then it looks again."""
         self.pending = False
         own, self._own = self._own, set()
+        clock = asyncio.get_running_loop().time
+        began = clock()
         try:
             now = await self._look()
         except MailError as error:
@@ -111,10 +119,21 @@ class Notifier:
         before, self._known = self._known, now
         self._session.send(b"".join((*self._names(before, now, own), *self._messages(before, now))))
         self._session.send(b"".join(self._metadata(before, now)))
+        self._breath = min(max(BREATH, SHARE * (clock() - began)), RETRY)
+
+    def left(self, view: Selected) -> None:
+        """The mailbox is not selected any more: what its client was not told of it, STATUS will say."""
+        key = (view.account_id, view.mailbox_id)
+        place = self._known.places.get(key)
+        if place is not None and self._groups:
+            told = replace(place.mailbox, messages=len(view.uids), uidnext=view.uidnext, highest_modseq=view.modseq)
+            self._known.places[key] = replace(place, mailbox=told)
+            self._again(self._breath)
 
     async def describe(self, first: int) -> None:
         """Say what was asked for of the new messages of the selected mailbox, which begin with this UID."""
         view = self._session.view
+        self._session.server.progress.end(self._session)  # which must not speak within a literal
         plan = replace(fetch.plan(self.items, self._session), seen=False)
         await fetch.send_planned(self._session, plan, [slice(bisect_left(view.uids, first), len(view.uids))])
 
@@ -122,6 +141,7 @@ class Notifier:
         """Give up: from now on as after NOTIFY NONE (RFC 5465 §5.8)."""
         self.close()
         self._groups, self.selected, self.immediate, self.items = (), NOTHING, False, ()
+        self._group_of.clear()
         self._session.send(
             response.status_line(None, "OK", "There is too much to watch: NOTIFY is off", "NOTIFICATIONOVERFLOW")
         )
@@ -129,7 +149,7 @@ class Notifier:
     # -- hearing
 
     def _heard(self, changes: tuple[Change, ...]) -> None:
-        self._again(BREATH)
+        self._again(self._breath)
 
     def _again(self, delay: float) -> None:
         if self._timer is None and not self.pending:
@@ -154,7 +174,7 @@ class Notifier:
         """The mailboxes of the filters as they are now, and whatever else the events speak of."""
         session, limits = self._session, self._session.server.limits
         account_id = session.account_id
-        beyond = any(group.filter in ("SUBSCRIBED", "SUBTREE", "SUBTREE-ONE", "MAILBOXES") for group in self._groups)
+        beyond = any(group.filter in ("SUBSCRIBED", "SUBTREE", "SUBTREE-ONE", "MAILBOXES") for group, _ in self._groups)
         async with db.read() as tx:
             found = [Place(account_id, mailbox) for mailbox in await mailboxes.all(tx, account_id)]
             others = await acl.shared(tx, account_id) if beyond else []
@@ -166,17 +186,20 @@ class Notifier:
             self._follow({account_id, *(place.account_id for place in watched)})
             annotations: dict[tuple[Key, str], str] = {}
             if self._events & {"MAILBOXMETADATACHANGE", "SERVERMETADATACHANGE"}:
-                for owner in {account_id, *(place.account_id for place in watched)}:
-                    for mailbox_id, name, version in await metadata.versions(tx, owner, account_id):
-                        annotations[(owner, mailbox_id), name] = version
+                owners = {account_id, *(place.account_id for place in watched)}
+                for owner, mailbox_id, name, version in await metadata.versions(tx, owners, account_id):
+                    annotations[(owner, mailbox_id), name] = version
         return Picture(places, subscribed, annotations)
 
     def _group(self, name: str, subscribed: frozenset[str]) -> EventGroup | None:
         """The first group whose filter names the mailbox (RFC 5465 §6); None when it is nobody's business."""
-        for group in self._groups:
-            if fits(group.filter, group.names, name, subscribed=name in subscribed):
-                return group
-        return None
+        key = (name, name in subscribed)
+        if key not in self._group_of:
+            if len(self._group_of) >= MAX_REMEMBERED:
+                self._group_of.clear()
+            fitting = (group for group, names in self._groups if fits(group.filter, names, name, subscribed=key[1]))
+            self._group_of[key] = next(fitting, None)
+        return self._group_of[key]
 
     def _wants(self, event: str, name: str, subscribed: frozenset[str]) -> bool:
         group = self._group(name, subscribed)
@@ -262,7 +285,11 @@ class Notifier:
                     yield changed_line("", sorted(names), utf8=self._session.utf8)
                 continue
             place = now.places.get(key)
-            if place is not None and self._wants("MAILBOXMETADATACHANGE", place.name, now.subscribed):
+            if (
+                place is not None
+                and place.rights & acl.USING
+                and self._wants("MAILBOXMETADATACHANGE", place.name, now.subscribed)
+            ):
                 yield changed_line(place.name, sorted(names), utf8=self._session.utf8)
 
 

@@ -6,6 +6,7 @@ leave are simply missing from it, and a search for some messages takes them from
 
 from __future__ import annotations
 
+import asyncio
 from array import array
 from collections import OrderedDict
 from collections.abc import Collection
@@ -37,6 +38,8 @@ class Orders:
         self._seconds = seconds
         self._octets = 0
         self._known: OrderedDict[Key, tuple[float, Order]] = OrderedDict()
+        self.turn = asyncio.Lock()
+        """Held by whoever puts many messages into order in memory: one session at a time."""
 
     def get(self, key: Key, top: int, now: float) -> Order | None:
         """The order, if it knows every message up to the UID `top`."""

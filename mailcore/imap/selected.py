@@ -42,6 +42,7 @@ class Selected:
     __slots__ = (
         "_changed",
         "_exists",
+        "_saved",
         "account_id",
         "contexts",
         "dirty",
@@ -54,8 +55,8 @@ class Selected:
         "read_only",
         "recent",
         "rights",
-        "saved",
         "shared",
+        "told",
         "uid_only",
         "uidnext",
         "uids",
@@ -93,14 +94,16 @@ class Selected:
         """UIDs from here on are unknown to the client."""
         self.modseq = modseq
         """Everything up to here has been absorbed."""
+        self.told = modseq
+        """… and up to here the client knows it."""
         self.own: set[int] = set()
         """Modseqs of flag changes that this session made and has answered: not to be echoed."""
         self.gone: set[int] = set()
         """UIDs that left but still have a sequence number, because EXPUNGE could not be sent."""
         self.recent: list[tuple[int, int]] = []
         """UID ranges that are \\Recent in this session."""
-        self.saved: NumSet | None = None
-        """UIDs found by the last SEARCH RETURN (SAVE), None before the first."""
+        self._saved: array[int] | None = None
+        """UIDs found by the last SEARCH RETURN (SAVE); None before the first, which is the same as nothing."""
         self.uid_only = False
         """The client wants to hear of UIDs instead of sequence numbers (RFC 9586)."""
         self.contexts: dict[str, Context] = {}
@@ -128,6 +131,11 @@ class Selected:
         self.uidnext = max(changes.uidnext, self.uidnext)
         self.modseq = changes.modseq
         self.own.clear()
+
+    def overtaken(self, rows: Iterable[FlagRow]) -> None:
+        """Flags as this session's own change left them: what is still to be told of these messages is that."""
+        if self._changed:
+            self._changed.update({row[0]: row for row in rows if row[0] in self._changed})
 
     def note_own(self, modseq: int) -> None:
         """This session is about to commit changes of that modseq (0 = none), which it reports itself."""
@@ -183,6 +191,15 @@ class Selected:
 
     # -- numbers
 
+    def save(self, uids: Iterable[int]) -> None:
+        """Keep what `$` stands for (RFC 5182): four octets a message, however they are scattered."""
+        self._saved = uids if isinstance(uids, array) else array("I", uids)
+
+    @property
+    def saved(self) -> NumSet:
+        """What `$` stands for."""
+        return NumSet.of(self._saved or ())
+
     def seq(self, uid: int) -> int:
         """The sequence number of a UID, 0 if the client does not know it."""
         at = bisect_left(self.uids, uid)
@@ -192,7 +209,7 @@ class Selected:
         """Where the messages of a set sit in `uids`. Raises Refused(BAD) for a sequence number that does not exist."""
         uids = self.uids
         if numbers.saved:
-            return self.saved.slices(uids) if self.saved is not None else []
+            return self.saved.slices(uids)
         if uid:
             return numbers.resolve(uids[-1] if uids else 0).slices(uids)
         count = len(uids)

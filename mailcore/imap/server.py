@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import cast
 
-from mailcore import tls
-from mailcore.conf import conf
+from accounts.throttle import network
+from mailcore.budget import Budget
+from mailcore.conf import Network, conf
+from mailcore.entrance import Door, Entrance
 from mailcore.errors import Code, MailError
 from mailcore.imap import commands
 from mailcore.imap.capabilities import jmap_url
@@ -25,9 +27,9 @@ from mailcore.imap.orders import Orders
 from mailcore.imap.progress import Progress
 from mailcore.imap.selected import RecentMarks, UidLists
 from mailcore.imap.tails import Tails
-from mailcore.imap.upload import Budget
 from mailcore.store.ingest import Ingest
-from mailcore.tls import Handshake
+from mailcore.tls import Certificates
+from mailcore.turns import Turns
 from mailcore.wire.imap.limits import after_login
 
 log = logging.getLogger(__name__)
@@ -40,22 +42,31 @@ class Server:
     """The IMAP listeners of one process and what their sessions share."""
 
     def __init__(
-        self, ingest: Ingest, ssl_context: ssl.SSLContext | None, limits: Limits, hostname: str, message_size: int
+        self,
+        ingest: Ingest,
+        certificates: Certificates | None,
+        limits: Limits,
+        hostname: str,
+        message_size: int,
+        proxies: Sequence[Network] = (),
     ) -> None:
         self.ingest = ingest
-        self.ssl_context = ssl_context
+        self.certificates = certificates
         self.limits = limits
         self.hostname = hostname
         self.message_size = message_size
+        self.proxies = proxies
         self.frames_after_login = after_login(message_size)
         self.connections: set[Connection] = set()
         self.compressed: set[Connection] = set()
+        self.leaving: set[asyncio.Task[None]] = set()
+        """Sessions whose client has left, and whose command still runs."""
         self.strangers: Counter[str] = Counter()
-        self.handshakes: set[Handshake] = set()
+        self.handshakes: set[Entrance] = set()
         self.sessions: Counter[int] = Counter()
         self.jmap_url = jmap_url(conf)
-        self.bindings = tls.bindings(conf) if ssl_context is not None else {}
         self.progress = Progress(limits.progress)
+        self.turns = Turns(searches=limits.searches, at_once=limits.at_once, seconds=limits.search)
         self.recent = RecentMarks()
         self.uid_lists = UidLists()
         self.uploads = Budget(limits.uploads)
@@ -69,20 +80,16 @@ class Server:
     async def listen(self, host: str, port: int | None, tls_port: int | None, *, reuse_port: bool = False) -> None:
         """Open the listeners; None = not this one, 0 = any free port."""
         loop = asyncio.get_running_loop()
-        context = self.ssl_context
-        makers: list[tuple[int, Callable[[], asyncio.Protocol]]] = []
+        listeners: list[tuple[int, Certificates | None]] = []
         if port is not None:
-            makers.append((port, lambda: Connection(self, False)))
-        if tls_port is not None and context is not None:
-            makers.append(
-                (
-                    tls_port,
-                    lambda: Handshake(context, lambda: Connection(self, True), self._admit_handshake, self.handshakes),
-                )
-            )
-        for number, make in makers:
+            listeners.append((port, None))
+        if tls_port is not None and self.certificates is not None:
+            listeners.append((tls_port, self.certificates))
+        for number, certificates in listeners:
+            make = partial(Connection, self, certificates is not None)
+            door = Door(make, self._admit_early, certificates, self.proxies, self.handshakes)
             self._listeners.append(
-                await loop.create_server(make, host, number, backlog=1024, reuse_port=reuse_port or None)
+                await loop.create_server(door.protocol, host, number, backlog=1024, reuse_port=reuse_port or None)
             )
         self._sweeper = loop.create_task(self._sweep())
 
@@ -99,6 +106,7 @@ class Server:
         if self._sweeper is not None:
             self._sweeper.cancel()
         tasks = [connection.task for connection in self.connections if connection.task is not None]
+        tasks += self.leaving
         for handshake in tuple(self.handshakes):
             handshake.abort()
         for connection in tuple(self.connections):
@@ -119,21 +127,26 @@ class Server:
             return "The server is shutting down"
         if len(self.connections) + len(self.handshakes) >= self.limits.connections:
             return "Too many connections to this server, try again later"
-        if self.strangers[address] >= self.limits.per_address:
+        if self.strangers[network(address)] >= self.limits.per_address:
             return "Too many connections from your address that have not logged in"
         return None
 
-    def _admit_handshake(self, address: str) -> Callable[[], None] | None:
+    def _admit_early(self, address: str) -> Callable[[], None] | None:
         if self.admit(address) is not None:
             return None
-        self.strangers[address] += 1
+        self.meet_stranger(address)
         return lambda: self.forget_stranger(address)
+
+    def meet_stranger(self, address: str) -> None:
+        """A client of this address has come and not logged in yet."""
+        self.strangers[network(address)] += 1
 
     def forget_stranger(self, address: str) -> None:
         """A client of this address has logged in, or left."""
-        self.strangers[address] -= 1
-        if not self.strangers[address]:
-            del self.strangers[address]
+        source = network(address)
+        self.strangers[source] -= 1
+        if not self.strangers[source]:
+            del self.strangers[source]
 
     def enter(self, account_id: int) -> None:
         """Count a session of an account. Raises MailError(TOO_MANY)."""
@@ -165,20 +178,22 @@ async def start(
     host: str,
     port: int | None,
     tls_port: int | None,
-    ssl_context: ssl.SSLContext | None,
+    certificates: Certificates | None,
     *,
     ingest: Ingest,
     limits: Limits | None = None,
     hostname: str | None = None,
     message_size: int | None = None,
     reuse_port: bool = False,
+    proxies: Sequence[Network] = (),
 ) -> Server:
     """Listen for IMAP on `port` (STARTTLS) and `tls_port` (TLS); None = not there, 0 = any free one.
 
-    The pool of `db` must be open and `wake` running. `close()` of the result says BYE and closes everything.
+    `proxies`: balancers, whose PROXY header says who the client is. The pool of `db` must be open and `wake` running.
+    `close()` of the result says BYE and closes everything.
     """
     server = Server(
-        ingest, ssl_context, limits or Limits(), hostname or conf.hostname, message_size or conf.message_size
+        ingest, certificates, limits or Limits(), hostname or conf.hostname, message_size or conf.message_size, proxies
     )
     await server.listen(host, port, tls_port, reuse_port=reuse_port)
     return server

@@ -1,4 +1,4 @@
-"""One client's session: its state, the order of things around each command, and what the client is told unasked."""
+"""One client's session: its state, and the order of things around each command."""
 
 from __future__ import annotations
 
@@ -10,23 +10,19 @@ from typing import TYPE_CHECKING
 from mailcore import db, wake
 from mailcore.auth import standing
 from mailcore.errors import Code, MailError
-from mailcore.imap import contexts, errors, offers, render
+from mailcore.imap import errors, offers, turns, updates
 from mailcore.imap.capabilities import Enabled
 from mailcore.imap.commands import append
-from mailcore.imap.errors import Refused
+from mailcore.imap.errors import Gone, Refused
 from mailcore.imap.progress import SLOW
 from mailcore.imap.registry import COMMANDS, Spec, State
-from mailcore.imap.selected import Known, Selected
+from mailcore.imap.selected import Selected
 from mailcore.imap.uidonly import check as check_uid_only
 from mailcore.imap.upload import Upload
-from mailcore.store import acl
-from mailcore.store import changes as store_changes
-from mailcore.store.acl import Right
 from mailcore.wake import Change
 from mailcore.wire.imap import parse, response
 from mailcore.wire.imap.errors import ImapSyntaxError
 from mailcore.wire.imap.frames import Continue, Event, Frame, LiteralData, LiteralOffer, Rejected
-from mailcore.wire.imap.numset import NumSet
 
 if TYPE_CHECKING:
     from mailcore.auth.login import Identity
@@ -36,28 +32,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# After a failed look into the store, look again.
-RETRY_SECONDS = 5.0
-
-
-class Gone(Exception):
-    """The session cannot go on: `text` is said in a BYE, after `answer` to the running command if there is one."""
-
-    def __init__(self, text: str, *, answer: MailError | None = None) -> None:
-        super().__init__(text)
-        self.text = text
-        self.answer = answer
-
 
 class Session:
     """What a connection is about; handlers read and change it."""
 
     __slots__ = (
-        "_told",
         "_unsubscribe",
         "_unwatch",
         "append_to",
         "connection",
+        "described",
         "enabled",
         "errors",
         "failures",
@@ -65,6 +49,7 @@ class Session:
         "identity",
         "idling",
         "notifier",
+        "owed",
         "selected",
         "server",
         "state",
@@ -84,12 +69,15 @@ class Session:
         self.failures = 0
         self.errors = 0
         self.tag = ""
+        """Of the command that runs."""
+        self.owed: list[str] = []
+        """Tags of commands that it answers too, before its own (see `runs`)."""
         self.append_to: tuple[str, append.Target] | None = None
         """The tag of an APPEND that has been checked before its literal came, and its mailbox."""
         self.upload: Upload | None = None
         self.notifier: Notifier | None = None
         """What NOTIFY asked for; None before the first, when IMAP's own rules say what is told."""
-        self._told = 0
+        self.described = 0
         """UIDs below have been described to a client that asked NOTIFY for that."""
         self._unsubscribe: Callable[[], None] | None = None
         self._unwatch: Callable[[], None] | None = None
@@ -137,11 +125,11 @@ class Session:
                 await connection.drain()
                 continue
             if view is not None and (view.dirty or not view.quiet):
-                await self.refresh(expunge=True)
+                await updates.refresh(self, expunge=True)
                 await connection.drain()
                 if not view.dirty:
                     continue
-                asyncio.get_running_loop().call_later(RETRY_SECONDS, connection.wake)
+                asyncio.get_running_loop().call_later(updates.RETRY_SECONDS, connection.wake)
             if not await connection.wait():
                 break
         return await connection.next_event()
@@ -182,30 +170,41 @@ class Session:
                 self.server.progress.begin(self)
             if spec.state is State.SELECTED and self.view.shared:
                 async with db.read() as tx:
-                    await self._renew_rights(tx)
-            done = await spec.run(self, command)
+                    await updates.renew_rights(self, tx)
+            had, view = self.enabled, self.selected
+            done = await turns.take(self, name, spec.run(self, command))
             if done is not None:
-                await self._refresh_after(spec)
+                await updates.after(self, spec)
+                if view is not None and view is self.selected and self.enabled & ~had & Enabled.CONDSTORE:
+                    # Whoever asks for the first time is told where the mailbox is (RFC 7162 §3.1).
+                    code = response.code("HIGHESTMODSEQ", b"%d" % view.told)
+                    self.send(response.status_line(None, "OK", "Highest that you know everything up to", code))
                 self.errors = 0
-                self.send(response.status_line(frame.tag, "OK", done.text, done.code))
+                self._answer("OK", done.text, done.code)
         except (Refused, MailError, ImapSyntaxError) as error:
             refused = self._refuse(name, error)
             if spec is not None and refused.status == "NO":
-                await self._refresh_after(spec)
-            self.send(response.status_line(frame.tag, refused.status, refused.text, refused.code))
+                await updates.after(self, spec)
+            self._answer(refused.status, refused.text, refused.code)
             self._count_error(refused.status)
         except Gone as gone:
             if gone.answer is not None:
                 refused = self._refuse(name, gone.answer)
-                self.send(response.status_line(frame.tag, refused.status, refused.text, refused.code))
+                self._answer(refused.status, refused.text, refused.code)
             raise
         except ConnectionError:
             raise
         except Exception:
             log.exception("%s failed for %s", name, self.who)
-            self.send(response.status_line(frame.tag, "NO", "Internal error; it has been logged", "SERVERBUG"))
+            self._answer("NO", "Internal error; it has been logged", "SERVERBUG")
         finally:
             self.server.progress.end(self)
+
+    def _answer(self, status: str, text: str, code: bytes | str | None) -> None:
+        """The tagged answer to the command that runs, and to all that it still owes one."""
+        for tag in (*self.owed, self.tag):
+            self.send(response.status_line(tag, status, text, code))
+        self.owed = []
 
     def _refuse(self, name: str, error: Refused | MailError | ImapSyntaxError) -> Refused:
         if isinstance(error, MailError) and error.private:
@@ -331,7 +330,7 @@ class Session:
         selected.dirty = self.heard
         selected.uid_only = bool(self.enabled & Enabled.UIDONLY)
         self.selected = selected
-        self._told = selected.uidnext
+        self.described = selected.uidnext
         self.state = State.SELECTED
 
     def watch(self, notifier: Notifier) -> None:
@@ -340,12 +339,19 @@ class Session:
             self.notifier.close()
         self.notifier = notifier
         if self.selected is not None:
-            self._told = self.selected.uidnext
+            self.described = self.selected.uidnext
+            # Whatever happened while nothing was to be told.
+            self.selected.dirty = True
 
     def own_names(self, *names: str) -> None:
         """The client itself is about to change these names: NOTIFY need not tell it (RFC 5465 §3)."""
         if self.notifier is not None:
             self.notifier.own(*names)
+
+    @property
+    def hears_flags(self) -> bool:
+        """The client wants to be told of changed flags."""
+        return self.notifier is None or "FLAGCHANGE" in self.notifier.selected
 
     @property
     def muted(self) -> bool:
@@ -357,6 +363,8 @@ class Session:
         if self._unsubscribe is not None:
             self._unsubscribe()
             self._unsubscribe = None
+        if self.selected is not None and self.notifier is not None:
+            self.notifier.left(self.selected)
         self.selected = None
         if self.state is State.SELECTED:
             self.state = State.AUTHENTICATED
@@ -372,85 +380,3 @@ class Session:
         view.dirty = True
         if self.idling or (self.notifier is not None and self.notifier.immediate):
             self.connection.wake()
-
-    # -- what the client is told unasked
-
-    async def _refresh_after(self, spec: Spec) -> None:
-        view = self.selected
-        if view is None:
-            return
-        if spec.refresh or (view.own and (self.enabled & Enabled.CONDSTORE or view.contexts)):
-            # A client that is told a modseq believes that it knows everything before it (RFC 7162 §3.2.7).
-            view.dirty = True
-        await self.refresh(expunge=spec.may_expunge and not self._next_uses_seqs())
-
-    def _next_uses_seqs(self) -> bool:
-        """The client sent another command with sequence numbers already: none may shift before it has run."""
-        event = self.connection.peek()
-        if isinstance(event, Frame):
-            spec = COMMANDS.get(parse.command_name(event))
-            return spec is not None and spec.uses_seqs
-        return False
-
-    async def refresh(self, *, expunge: bool) -> None:
-        """Ask the store what is new in the selected mailbox, if anything may be, and tell the client."""
-        view = self.view
-        changed: list[int] = []
-        if view.dirty:
-            view.dirty = False
-            try:
-                async with db.read() as tx:
-                    if view.shared:
-                        await self._renew_rights(tx)
-                    found = await store_changes.mailbox(tx, view.account_id, view.mailbox_id, view.modseq)
-            except MailError as error:
-                if error.code is Code.NOT_FOUND:
-                    raise Gone("The selected mailbox has been deleted") from None
-                view.dirty = True
-                log.warning("no update for %s: %s", self.who, error.private or error.text)
-            else:
-                view.absorb(found)
-                changed = [row[0] for row in found.changed]
-        if not view.quiet and not self.muted:
-            self.tell(expunge=expunge)
-            if self.notifier is not None and self.notifier.items and view.uidnext > self._told:
-                first, self._told = self._told, view.uidnext
-                await self.notifier.describe(first)
-        if view.contexts:
-            await contexts.update(self, changed)
-
-    async def _renew_rights(self, tx: db.Tx) -> None:
-        """Look again what the client may do in somebody else's mailbox. Raises Gone when it may not even read."""
-        view = self.view
-        view.rights = await acl.rights(tx, self.account_id, view.account_id, view.mailbox_id)
-        if Right.LOOKUP | Right.READ not in view.rights:
-            raise Gone("The selected mailbox is not shared with you any more")
-
-    def tell(self, *, expunge: bool) -> None:
-        """Tell the client what the view has gathered."""
-        view = self.view
-        if view.contexts and view.gone:
-            contexts.gone(self)
-        report = view.report(expunge=expunge)
-        if report.vanished:
-            if self.enabled & (Enabled.QRESYNC | Enabled.UIDONLY):
-                self.send(response.vanished_line(NumSet.of(report.vanished)))
-            else:
-                self.send(b"".join(map(response.expunge_line, report.expunged)))
-        if report.exists is not None:
-            self.send(response.exists_line(report.exists))
-            self._claim_recent()
-        if report.flags and (self.notifier is None or "FLAGCHANGE" in self.notifier.selected):
-            self.send(render.flag_lines(report.flags, view, uid=True, modseq=bool(self.enabled & Enabled.CONDSTORE)))
-        if not view.gone:
-            known = Known(view.modseq, view.uids)
-            view.uids = self.server.uid_lists.share(view.account_id, view.mailbox_id, known)
-
-    def _claim_recent(self) -> None:
-        view = self.view
-        if self.rev2:
-            return
-        view.add_recent(
-            *self.server.recent.claim(view.account_id, view.mailbox_id, view.uidnext, view.uidnext, keep=view.read_only)
-        )
-        self.send(response.recent_line(view.count_recent()))

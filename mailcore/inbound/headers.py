@@ -8,10 +8,12 @@ from __future__ import annotations
 import re
 import secrets
 import time
+from contextlib import suppress
 from functools import lru_cache
 from typing import NamedTuple
 
-from accounts.addresses import quote_local
+from accounts.addresses import hosted_domain_name, quote_local
+from accounts.errors import AddressError
 from mailcore.errors import Code, MailError
 from mailcore.inbound.envelope import Envelope
 from mailcore.mime.addresses import only_address, parse_addresses
@@ -21,11 +23,14 @@ from mailcore.mime.params import without_comments
 from mailcore.wire.smtp.command import header_safe, is_host_name
 
 _AUTHENTICATION_RESULTS = re.compile(rb"^authentication-results[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*)\n?", re.M | re.I)
-_BCC = re.compile(rb"^(?:resent-)?bcc[ \t]*+:[^\n]*+(?:\n[ \t][^\n]*+)*\n?", re.M | re.I)
+# What a sender keeps to himself, and what only final delivery may write (RFC 5321 §4.4).
+_NOT_SENT = re.compile(rb"^(?:(?:resent-)?bcc|return-path)[ \t]*+:[^\n]*+(?:\n[ \t][^\n]*+)*\n?", re.M | re.I)
 # Octets of a header that comes in: every step reads it, on the event loop. Mail has a hundredth of that.
 MAX_HEADER = 1 << 20
 # Authentication-Results fields that are looked at, and octets of one.
 MAX_RESULTS, MAX_RESULT = 1_000, 10_000
+# From fields that are looked at, and octets of one.
+MAX_FROM, MAX_FROM_OCTETS = 10, 10_000
 _AUTHSERV_ID = re.compile(rb'"((?:[^"\\]|\\.)*)"|([^\s;]+)')
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -38,8 +43,8 @@ class Split(NamedTuple):
     content: bytes
 
     @property
-    def body(self) -> bytes:
-        return self.content[len(self.header) :]
+    def body(self) -> memoryview:
+        return memoryview(self.content)[len(self.header) :]
 
 
 def split(content: bytes) -> Split:
@@ -77,16 +82,23 @@ def received(envelope: Envelope, hostname: str) -> bytes:
     source = envelope.source
     helo = source.helo if is_host_name(source.helo) else header_safe(source.helo)
     address = f"IPv6:{source.address}" if ":" in source.address else source.address
-    tls = f"\t(using {source.tls})\r\n" if source.tls else ""
+    tls = f"\t(using {source.tls})\r\n\t(No client certificate requested)\r\n" if source.tls else ""
     to = ""
     if len(envelope.recipients) == 1:
         only = envelope.recipients[0].address
-        if only.isascii() and '"' not in only:
+        if (only.isascii() or envelope.smtputf8) and '"' not in only:
             to = f"\r\n\tfor <{only}>"
     return (
         f"Received: from {helo} ([{address}])\r\n{tls}"
         f"\tby {hostname} with {source.protocol} id {envelope.trace_id}{to};\r\n\t{date()}\r\n"
     ).encode()
+
+
+def tls_required(header: bytes) -> bool | None:
+    """False when the sender says `TLS-Required: No` (RFC 8689 §3), else None."""
+    if b"tls-required" not in header.lower():
+        return None
+    return False if any(value.strip().lower() == b"no" for value in header_values(header, b"tls-required")) else None
 
 
 def hops(header: bytes) -> int:
@@ -135,11 +147,21 @@ def authors(header: bytes) -> list[str] | None:
     return found
 
 
+def claimed_domains(header: bytes) -> set[str]:
+    """The domains that any From field names as an author's, as far as they can be read: lower case, A-labels."""
+    found = set()
+    for value in header_values(header, b"from")[:MAX_FROM]:
+        for mailbox in parse_addresses(value[:MAX_FROM_OCTETS]):
+            with suppress(AddressError, UnicodeDecodeError):
+                found.add(hosted_domain_name((mailbox.host or b"").decode()))
+    return found
+
+
 def completed(header: bytes, envelope: Envelope, hostname: str) -> bytes:
-    """A submitted message's header with Date and Message-ID, if it had none, and without Bcc (RFC 6409 §8)."""
+    """A submitted header with Date and Message-ID, if it had none, without Bcc and Return-Path (RFC 6409 §8)."""
     lowered = header.lower()
-    if b"bcc" in lowered:
-        header = _BCC.sub(b"", header)
+    if b"bcc" in lowered or b"return-path" in lowered:
+        header = _NOT_SENT.sub(b"", header)
     added = ""
     if not header_values(header, b"message-id"):
         domain = envelope.sender.rpartition("@")[2]

@@ -8,11 +8,15 @@ an alias a full member does not keep the others from their mail: that copy waits
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
 
 from mailcore import db, mime
 from mailcore.errors import Code, MailError
-from mailcore.inbound import checks, headers
+from mailcore.inbound import checks, headers, onward, sending, tlsreport
 from mailcore.inbound import envelope as envelopes
 from mailcore.inbound.checks import Check, Letter, form, loop
 from mailcore.inbound.envelope import Envelope
@@ -21,11 +25,17 @@ from mailcore.inbound.recipients import without_room
 from mailcore.inbound.verdict import Action, Verdict, decide
 from mailcore.store.append import Incoming
 from mailcore.store.ingest import Ingest
-from mailcore.store.queue import Outgoing, Recipient
+from mailcore.store.queue import Body, Outgoing
 from mailcore.store.trace import Event
+from mailcore.wire.smtp.data import OctetCheck
+from mailcore.wire.smtp.params import By
+
+T = TypeVar("T")
 
 # Parsing an ordinary message of this size takes 1 ms; a thread costs more than it saves below that.
 INLINE_OCTETS = 1 << 20
+
+_BINARY_PART = re.compile(rb"^content-transfer-encoding[ \t]*+:[ \t]*+binary", re.M | re.I)
 
 REQUIRED: tuple[tuple[str, Check], ...] = (("loop", loop.check),)
 OPTIONAL: tuple[tuple[str, Check], ...] = (("form", form.check),)
@@ -46,21 +56,26 @@ class Receiver:
         """
         parts = headers.split(content)
         header = parts.header
+        envelope = _fitting(envelope, len(content))
+        envelope = onward.without_loops(envelope, header)
         verdict = await self._judge(Letter(envelope, header, content))
         if envelope.account_id is None:
             kept = headers.without_forged_results(header, self.hostname)
         else:
             kept = headers.completed(header, envelope, self.hostname)
         if kept is not header:
-            content = kept + parts.body
+            content = await _aside(len(content), lambda: b"".join((kept, parts.body)))
         trace = headers.received(envelope, self.hostname)
-        stored = b"".join((headers.return_path(envelope), trace, content))
-        envelope = await _full_members_later(envelope, len(stored))
+        prepend = headers.return_path(envelope) + trace
+        size = len(prepend) + len(content)
+        envelope = await _full_members_later(envelope, size)
         places = placements(envelope, verdict)
         items = []
-        message_id = None
+        stored = b""
+        if places or tlsreport.awaited(envelope):
+            stored = await _aside(size, partial(b"".join, (prepend, content)))
         if places:
-            derived = await _parse(stored)
+            derived = await _aside(len(stored), partial(mime.parse, stored))
             message_id = derived.summary.message_id[0] if derived.summary.message_id else None
             items = [
                 Incoming(
@@ -77,11 +92,14 @@ class Receiver:
             ]
         else:
             message_id = headers.message_id(kept)
-        queue = _outgoing(envelope, content, trace, message_id)
-        events = [_accepted(envelope, verdict, len(stored), message_id), *_expanded(envelope)]
-        for result in await self.ingest.add(items, queue, events, atomic=True):
-            if isinstance(result, MailError):
-                raise result
+        queue = await _outgoing(envelope, kept, content, trace, message_id)
+        events = [_accepted(envelope, verdict, size, message_id), *_expanded(envelope)]
+        if tlsreport.awaited(envelope):
+            await tlsreport.keep(envelope, stored)
+        async with sending.counted(envelope):
+            for result in await self.ingest.add(items, queue, events, atomic=True):
+                if isinstance(result, MailError):
+                    raise result
 
     async def _judge(self, letter: Letter) -> Verdict:
         chosen = REQUIRED + OPTIONAL if self.checks_on and letter.envelope.account_id is None else REQUIRED
@@ -90,6 +108,27 @@ class Receiver:
             code = decisive.code if verdict.action is Action.REJECT else Code.UNAVAILABLE
             raise MailError(code, decisive.text, f"{letter.envelope.trace_id} {decisive.check}")
         return verdict
+
+
+def _fitting(envelope: Envelope, size: int) -> Envelope:
+    """The envelope without those behind an alias or group who take smaller messages only. Raises TOO_BIG."""
+    for one in envelope.recipients:
+        if one.max_size is not None and size > one.max_size:
+            raise MailError(Code.TOO_BIG, f"{one.address} takes messages of {one.max_size} octets at most")
+    if not any(size > most for one in envelope.recipients for _, most in one.smaller):
+        return envelope
+    return replace(envelope, recipients=tuple(_without_smaller(one, size) for one in envelope.recipients))
+
+
+def _without_smaller(one: envelopes.Recipient, size: int) -> envelopes.Recipient:
+    over = {account_id for account_id, most in one.smaller if size > most}
+    served = tuple(local for local in one.accounts if local.account_id not in over)
+    queued = tuple(local for local in one.queued if local.account_id not in over)
+    if not (served or queued or one.remote):
+        raise MailError(
+            Code.TOO_BIG, f"{one.address} takes messages of {max(dict(one.smaller).values())} octets at most"
+        )
+    return replace(one, accounts=served, queued=queued)
 
 
 async def _full_members_later(envelope: Envelope, size: int) -> Envelope:
@@ -110,40 +149,62 @@ def _later(recipient: envelopes.Recipient, full: set[int]) -> envelopes.Recipien
     served = tuple(local for local in recipient.accounts if local.account_id not in full)
     if not served and not recipient.remote:
         return recipient
-    late = tuple(local.address for local in recipient.accounts if local.account_id in full)
-    return replace(recipient, accounts=served, remote=recipient.remote + late)
+    late = tuple(local for local in recipient.accounts if local.account_id in full)
+    return replace(recipient, accounts=served, queued=recipient.queued + late)
 
 
-async def _parse(raw: bytes) -> mime.Derived:
-    if len(raw) <= INLINE_OCTETS:
-        return mime.parse(raw)
-    return await asyncio.to_thread(mime.parse, raw)
+async def _aside(octets: int, work: Callable[[], T]) -> T:
+    """The result of work on that many octets: beside the event loop if they are many."""
+    return work() if octets <= INLINE_OCTETS else await asyncio.to_thread(work)
 
 
-def _outgoing(envelope: Envelope, content: bytes, trace: bytes, message_id: str | None) -> list[Outgoing]:
-    """What goes through the queue: recipients elsewhere, and what aliases here lead to elsewhere; each address once."""
-    remote: dict[str, Recipient] = {}
-    for recipient in envelope.recipients:
-        for address in (recipient.address,) if recipient.wants_receipt else recipient.remote:
-            remote.setdefault(address, Recipient(address, recipient.notify, recipient.orcpt))
-    if not remote:
+async def _outgoing(
+    envelope: Envelope, header: bytes, content: bytes, trace: bytes, message_id: str | None
+) -> list[Outgoing]:
+    """What goes through the queue: to people elsewhere, and where addresses here lead to elsewhere."""
+    if not any(one.remote or one.queued or one.wants_receipt for one in envelope.recipients):
         return []
+    legs = await onward.legs(envelope, header)
+    if not legs:
+        return []
+    requiretls = envelope.requiretls or headers.tls_required(header)
+    body = await _aside(len(content), partial(_body, envelope, content))
     return [
         Outgoing(
-            sender=envelope.sender,
-            recipients=tuple(remote.values()),
+            sender=leg.sender,
+            recipients=leg.recipients,
             trace_id=envelope.trace_id,
             raw=content,
             account_id=envelope.account_id,
-            prepend=trace,
+            prepend=leg.lines + trace,
             smtputf8=envelope.smtputf8,
-            body_8bit=not content.isascii(),
+            body=body,
+            requiretls=requiretls,
             dsn_ret=envelope.ret,
             dsn_envid=envelope.envid,
             send_after=envelope.send_after,
+            by=_by(envelope),
+            priority=envelope.priority,
             message_id=message_id,
         )
+        for leg in legs
     ]
+
+
+def _by(envelope: Envelope) -> By | None:
+    """The time for what goes through the queue. Nothing comes back to a stranger, who may be forged: of his mail only
+    what is for people here goes there, when it was to come back."""
+    return None if envelope.account_id is None and envelope.by and envelope.by.returns else envelope.by
+
+
+def _body(envelope: Envelope, content: bytes) -> Body:
+    """What the next server must be able to take; what was declared as binary and is not can go anywhere."""
+    if envelope.binary:
+        check = OctetCheck()
+        check.feed(content)
+        if check.finish() is not None or _BINARY_PART.search(content):
+            return "BINARYMIME"
+    return "7BIT" if content.isascii() else "8BITMIME"
 
 
 def _accepted(envelope: Envelope, verdict: Verdict, size: int, message_id: str | None) -> Event:
@@ -157,8 +218,17 @@ def _accepted(envelope: Envelope, verdict: Verdict, size: int, message_id: str |
     }
     if source.tls:
         detail["tls"] = source.tls
+    if envelope.requiretls:
+        detail["requiretls"] = True
+    if envelope.by:
+        detail["deliver_by"] = str(envelope.by)
+    if envelope.priority:
+        detail["priority"] = envelope.priority
     if verdict.findings:
         detail["checks"] = verdict.reasons()
+    if envelope.account_id is not None:
+        # The sender may know of those he wrote to, and not of whom they lead to.
+        detail["to"] = [one.address.lower() for one in envelope.recipients]
     detail.update(envelope.note)
     return Event(
         envelope.trace_id, "accepted", envelope.account_id, sender=envelope.sender, message_id=message_id, detail=detail
@@ -169,7 +239,8 @@ def _expanded(envelope: Envelope) -> list[Event]:
     """One step for each recipient whose address is not that of a single mailbox or a server elsewhere."""
     events = []
     for recipient in envelope.recipients:
-        targets = [local.address for local in recipient.accounts] + list(recipient.remote)
+        here = (*recipient.accounts, *recipient.queued)
+        targets = [local.address for local in here] + list(recipient.remote)
         if len(targets) > 1 or targets[0] != recipient.address:
             events.append(
                 Event(

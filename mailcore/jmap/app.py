@@ -69,7 +69,7 @@ async def _route(request: Request, services: Services, receive: Receive, send: S
             await respond_json(send, await session.session(request, caller))
         case ["jmap"]:
             _require(request, "POST")
-            await _call(request, services, caller, send)
+            await _call(request, services, caller, receive, send)
         case ["jmap", "events"]:
             _require(request, "GET")
             await push.events(request, caller, receive, send)
@@ -88,7 +88,7 @@ def _require(request: Request, *allowed: str) -> None:
         raise Problem(405, "about:blank", f"only {' and '.join(allowed)} here")
 
 
-async def _call(request: Request, services: Services, caller: Caller, send: Send) -> None:
+async def _call(request: Request, services: Services, caller: Caller, receive: Receive, send: Send) -> None:
     """POST /jmap/: a request of method calls."""
     kind = request.header(b"content-type").partition(";")[0].strip().lower()
     if kind != "application/json":
@@ -99,4 +99,4 @@ async def _call(request: Request, services: Services, caller: Caller, send: Send
             parsed = await asyncio.to_thread(engine.parse, body)
         else:
             parsed = engine.parse(body)
-        await respond_json(send, await engine.run(parsed, Context(caller, services)))
+        await respond_json(send, await engine.run(parsed, Context(caller, services, receive=receive)))

@@ -38,6 +38,8 @@ class Caller:
     account_id: int
     credential: Credential
     source: str
+    how: str = "browser session"
+    """By what, in words."""
 
     @property
     def by_cookie(self) -> bool:
@@ -83,7 +85,7 @@ async def _basic(request: Request, scheme: str, credentials: str) -> Caller:
         identity = await login(address, secret, protocol="jmap", source=request.source)
     except MailError as error:
         raise _refused(error) from None
-    return Caller(identity.account_id, identity.credential, request.source)
+    return Caller(identity.account_id, identity.credential, request.source, identity.how)
 
 
 def _refused(error: MailError) -> Problem:

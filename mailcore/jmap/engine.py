@@ -10,6 +10,7 @@ from mailcore.errors import MailError
 from mailcore.jmap import ids, limits, methods
 from mailcore.jmap.context import CORE, METHODS, Context, Json
 from mailcore.jmap.errors import MethodError, bad_arguments, limit_problem, of_method, request_problem
+from mailcore.jmap.http import Gone
 from mailcore.jmap.session import CAPABILITIES, session_state
 
 log = logging.getLogger(__name__)
@@ -99,6 +100,8 @@ async def run(request: Json, context: Context) -> Json:
         except MailError as error:
             log.info("%s failed: %r", name, error)
             responses.append(("error", of_method(error).body, call_id))
+        except Gone:
+            raise
         except Exception:
             log.exception("%s failed", name)
             description = "something went wrong here; it has been logged"

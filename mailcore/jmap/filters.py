@@ -39,6 +39,13 @@ def criterion(given: Any) -> Criterion:
     return search.And((wanted, visible))
 
 
+def is_listing(wanted: Criterion) -> bool:
+    """Whether indexes and the narrow table alone answer a criterion, as they do for the page of a folder."""
+    if isinstance(wanted, search.And):
+        return all(map(is_listing, wanted.terms))
+    return isinstance(wanted, search.All | search.InMailbox | search.Flag | search.Keyword)
+
+
 def _filter(given: Any, depth: int) -> Criterion:
     if not isinstance(given, dict):
         raise bad_arguments("filter must be a condition or an operator")

@@ -95,6 +95,12 @@ class Request:
                 return
 
 
+async def disconnected(receive: Receive) -> None:
+    """Returns when the client hangs up, after its body has been read."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
 async def respond(send: Send, status: int, body: bytes, content_type: bytes, headers: Headers = ()) -> None:
     """A whole answer, sent in pieces."""
     fields = [(b"content-type", content_type), (b"content-length", str(len(body)).encode()), NOSNIFF, *headers]

@@ -34,6 +34,9 @@ MAX_BODY_OCTETS: Final = 64_000_000  # encoded octets of bodies and headers read
 MAX_HEADER: Final = 256 * 1024  # octets of a message's header that are looked at
 MAX_HEADERS: Final = 2_000  # fields of one email that are rendered one by one
 MAX_FILTER_DEPTH: Final = 20
+MAX_SEARCHES: Final = 4  # at a time, whole process: half of the pool's connections
+MAX_SEARCHES_OF_ONE: Final = 2  # … of one account
+SEARCH_SECONDS: Final = 30.0  # that a search may take when its turn has come; for the turn it waits as a request does
 
 MAX_EVENT_STREAMS: Final = 20  # per account
 MIN_PING: Final = 5  # seconds

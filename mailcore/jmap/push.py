@@ -14,7 +14,7 @@ from mailcore.errors import MailError
 from mailcore.jmap import ids, limits
 from mailcore.jmap.auth import Caller, Slots
 from mailcore.jmap.errors import Problem
-from mailcore.jmap.http import NO_STORE, Receive, Request, Send, encode
+from mailcore.jmap.http import NO_STORE, Receive, Request, Send, disconnected, encode
 from mailcore.store import changes
 from mailcore.wake import Change
 
@@ -64,7 +64,7 @@ async def events(request: Request, caller: Caller, receive: Receive, send: Send)
         unwatch = standing.watch(caller.credential, stream.end)
         _open.add(stream)
         writer = asyncio.create_task(_write(request, caller, stream, send, types, close_after, ping))
-        reader = asyncio.create_task(_until_gone(receive))
+        reader = asyncio.create_task(disconnected(receive))
         try:
             await asyncio.wait((writer, reader), return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -92,11 +92,6 @@ def _wishes(request: Request) -> tuple[tuple[str, ...], bool, int]:
     return types, close == "state", max(limits.MIN_PING, min(seconds, limits.MAX_PING)) if seconds else 0
 
 
-async def _until_gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
 async def _write(
     request: Request,
     caller: Caller,
@@ -108,9 +103,9 @@ async def _write(
 ) -> None:
     headers = [(b"content-type", b"text/event-stream; charset=utf-8"), NO_STORE, (b"x-accel-buffering", b"no")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    # Something at once, so that the client knows the stream stands; what it missed meanwhile, it is told now.
-    await _send(send, b": welcome\n\n")
+    # Read before the client knows that the stream stands: whatever changes after its welcome, it is told.
     told = await _state(caller)
+    await _send(send, b": welcome\n\n")
     before = request.header(b"last-event-id")
     if before.isascii() and before.isdigit() and len(before) < 19 and int(before) < told:
         await _send(send, _event(caller, told, types, True))

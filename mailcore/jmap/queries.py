@@ -101,7 +101,7 @@ async def thread_totals(tx: Tx, account_id: int, mailbox_ids: Sequence[int]) -> 
     """How many threads have an email in each mailbox."""
     if not mailbox_ids:
         return {}
-    return dict(await tx.fetch(THREAD_TOTALS, (account_id, list(mailbox_ids))))
+    return dict(await tx.fetch(THREAD_TOTALS, (account_id, list(mailbox_ids)), anew=True))
 
 
 async def unread(tx: Tx, account_id: int, unseen: Sequence[int], trash: int | None) -> dict[int, tuple[int, int]]:
@@ -109,4 +109,4 @@ async def unread(tx: Tx, account_id: int, unseen: Sequence[int], trash: int | No
     if not unseen:
         return {}
     names = {"account": account_id, "unseen": list(unseen), "trash": trash or 0}
-    return {row[0]: (row[1], row[2]) for row in await tx.fetch(UNREAD, names)}
+    return {row[0]: (row[1], row[2]) for row in await tx.fetch(UNREAD, names, anew=True)}

@@ -7,6 +7,7 @@ from typing import Any
 
 from mailcore import db
 from mailcore.db import sql
+from mailcore.inbound.sending import MIN_BY
 from mailcore.jmap import ids, limits
 from mailcore.jmap.auth import Caller
 from mailcore.jmap.context import CORE, MAIL, SUBMISSION
@@ -44,7 +45,11 @@ ACCOUNT_CAPABILITIES: Json = {
     },
     SUBMISSION: {
         "maxDelayedSend": limits.MAX_DELAYED_SEND,
-        "submissionExtensions": {"FUTURERELEASE": [str(limits.MAX_DELAYED_SEND)]},
+        "submissionExtensions": {
+            "FUTURERELEASE": [str(limits.MAX_DELAYED_SEND)],
+            "DELIVERBY": [str(MIN_BY)],
+            "MT-PRIORITY": [],
+        },
     },
 }
 

@@ -13,9 +13,10 @@ from accounts.errors import AddressError
 from mailcore import db
 from mailcore.auth.senders import sender_allowed
 from mailcore.errors import Code, MailError
-from mailcore.inbound import headers
-from mailcore.inbound.envelope import Envelope, Recipient, Source
-from mailcore.inbound.recipients import Directory
+from mailcore.inbound import headers, sending
+from mailcore.inbound.envelope import MAX_WAYS, Envelope, Recipient, Source
+from mailcore.inbound.recipients import Directory, Writer, held
+from mailcore.inbound.sending import MIN_BY
 from mailcore.jmap import ids, limits, queries, values
 from mailcore.jmap.context import Context
 from mailcore.jmap.errors import MethodError, SetError, invalid
@@ -23,6 +24,8 @@ from mailcore.jmap.identities import Sender, identities
 from mailcore.jmap.submissions import submission_id
 from mailcore.mime import Summary
 from mailcore.store import fetch, trace
+from mailcore.wire.smtp.params import By, parse_mail_params
+from mailcore.wire.smtp.reply import CommandError
 
 Json = dict[str, Any]
 
@@ -43,11 +46,13 @@ class _Letter:
 
 @dataclass(frozen=True, slots=True)
 class _Route:
-    """An envelope: from whom, to whom, not before when."""
+    """An envelope: from whom, to whom, not before when, within which time (RFC 2852), how urgent (RFC 6710)."""
 
     sender: str
     to: Sequence[Parsed]
     send_after: datetime | None
+    by: By | None = None
+    priority: int = 0
 
 
 async def submit(context: Context, given: Json) -> tuple[int, Json]:
@@ -64,15 +69,18 @@ async def submit(context: Context, given: Json) -> tuple[int, Json]:
 
 async def _submit(context: Context, given: Json) -> tuple[int, Json]:
     async with db.read() as tx:
-        sender = await _identity(tx, context, given)
+        sender, account = await _identity(tx, context, given)
         letter = await _letter(tx, context, given)
         route = _route(given, sender, letter)
         await _require_own(tx, context, route, letter)
-    to = await _resolved(context.services.directory, route, len(letter.raw))
+    writer = Writer(route.sender, context.account_id, tls=True)
+    to = await _resolved(context.services.directory, writer, route, len(letter.raw))
     trace_id = trace.new_id()
     now = datetime.now(UTC)
     note: Json = {
         "from": context.caller.source,
+        "account": account,
+        "login": context.caller.how,
         "email": letter.number,
         "thread": letter.thread,
         "identity": sender.id,
@@ -91,6 +99,8 @@ async def _submit(context: Context, given: Json) -> tuple[int, Json]:
         context.account_id,
         smtputf8=utf8 or not all(one.is_ascii for one in route.to) or not route.sender.isascii(),
         send_after=route.send_after,
+        by=route.by,
+        priority=await sending.priority(context.account_id, route.priority),
         note=note,
     )
     try:
@@ -111,10 +121,12 @@ async def _submit(context: Context, given: Json) -> tuple[int, Json]:
     }
 
 
-async def _identity(tx: db.Tx, context: Context, given: Json) -> Sender:
-    for one in await identities(tx, context.account_id):
+async def _identity(tx: db.Tx, context: Context, given: Json) -> tuple[Sender, str]:
+    """The identity that is meant, and the account's own address."""
+    found = await identities(tx, context.account_id)
+    for one in found:
         if one.id == given.get("identityId"):
-            return one
+            return one, found[0].email
     raise invalid("there is no such identity", "identityId")
 
 
@@ -132,7 +144,9 @@ def _route(given: Json, sender: Sender, letter: _Letter) -> _Route:
     envelope = given.get("envelope")
     if envelope is None:
         people = [*letter.summary.to, *letter.summary.cc, *letter.summary.bcc]
-        return _Route(sender.email, _parsed([one.email for one in people]), None)
+        # An identity for a whole domain (RFC 8621 §6) leaves it to From.
+        author = letter.summary.from_[0].email if sender.email.startswith("*@") and letter.summary.from_ else ""
+        return _Route(author or sender.email, _parsed([one.email for one in people]), None)
     if not isinstance(envelope, dict):
         raise invalid("envelope must be an object", "envelope")
     sender_address, parameters = _address(envelope.get("mailFrom"))
@@ -145,7 +159,8 @@ def _route(given: Json, sender: Sender, letter: _Letter) -> _Route:
         if unknown:
             raise invalid("recipients take no parameters here", "envelope")
         addresses.append(address)
-    return _Route(sender_address, _parsed(addresses), _held_until(parameters))
+    by, priority = _wishes({name: parameters.pop(name) for name in ("BY", "MT-PRIORITY") if name in parameters})
+    return _Route(sender_address, _parsed(addresses), _held_until(parameters), by, priority)
 
 
 def _address(value: Any) -> tuple[str, Json]:
@@ -158,13 +173,24 @@ def _address(value: Any) -> tuple[str, Json]:
     return value["email"], {name.upper(): item for name, item in parameters.items()}
 
 
+def _wishes(parameters: Json) -> tuple[By | None, int]:
+    words = " ".join(name if value is None else f"{name}={value}" for name, value in parameters.items())
+    try:
+        found = parse_mail_params(words, parameters)
+    except CommandError as error:
+        raise invalid(error.text, "envelope") from None
+    if found.by is not None and found.by.returns and found.by.seconds < MIN_BY:
+        raise invalid(f"mail can be returned after {MIN_BY} seconds at the earliest", "envelope")
+    return found.by, found.priority
+
+
 def _held_until(parameters: Json) -> datetime | None:
     """HOLDFOR or HOLDUNTIL (RFC 4865); None = send at once."""
     now = datetime.now(UTC)
     if not parameters:
         return None
     if len(parameters) != 1 or not parameters.keys() <= {"HOLDFOR", "HOLDUNTIL"}:
-        raise invalid("of MAIL's parameters only HOLDFOR or HOLDUNTIL can be given", "envelope")
+        raise invalid("of MAIL's parameters BY, MT-PRIORITY and HOLDFOR or HOLDUNTIL can be given", "envelope")
     ((name, value),) = parameters.items()
     try:
         if name == "HOLDFOR":
@@ -215,24 +241,28 @@ async def _require_own(tx: db.Tx, context: Context, route: _Route, letter: _Lett
         raise SetError("forbiddenMailFrom", f"you may not send as {route.sender[:200]}")
 
 
-async def _resolved(directory: Directory, route: _Route, size: int) -> tuple[Recipient, ...]:
+async def _resolved(directory: Directory, writer: Writer, route: _Route, size: int) -> tuple[Recipient, ...]:
     """Where the recipients lead. What is held back waits in the queue, for people here as well: so it can be taken
     back."""
     found: list[Recipient] = []
     wrong: dict[str, str] = {}
+    ways = 0
     for start in range(0, len(route.to), AT_ONCE):
         some = route.to[start : start + AT_ONCE]
         answers = await asyncio.gather(
-            *(directory.resolve(one, relay=True, size=size) for one in some), return_exceptions=True
+            *(directory.resolve(one, writer, size=size) for one in some), return_exceptions=True
         )
         for parsed, answer in zip(some, answers, strict=True):
             if isinstance(answer, Recipient):
-                held = Recipient(answer.address, (), (answer.address,))
-                found.append(answer if route.send_after is None else held)
+                ways += answer.ways
+                found.append(answer if route.send_after is None else held(answer))
             elif isinstance(answer, MailError) and answer.code is not Code.UNAVAILABLE:
                 wrong[str(parsed)] = answer.text
             else:
                 raise answer
+        if ways > MAX_WAYS and len(route.to) > 1:
+            text = f"these recipients lead to more than {MAX_WAYS} people: write to some of them in another message"
+            raise SetError("tooManyRecipients", text, maxRecipients=max(1, len(found) - 1))
     if wrong:
         # `reasons` is ours (RFC 8620 §5.3 allows it): one does not help who wrote to several.
         why = next(iter(wrong.values()))

@@ -8,12 +8,17 @@ from argparse import ArgumentTypeError
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, ClassVar
 
+import psycopg
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import OperationalError, ProgrammingError
+from django.db import DataError, OperationalError, ProgrammingError
 
+from accounts import policies
 from accounts.errors import PeopleError
+from accounts.models import Account, Domain
 from mailcore.conf import ConfigError, conf
 from mailcore.errors import MailError
+from mailcore.words import shown_size as shown_size
+from mailcore.words import text as text
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -60,6 +65,10 @@ class Command(BaseCommand):
             raise CommandError(
                 f"The database cannot be reached: start `make up` first, or check DATABASE_URL. ({why})"
             ) from error
+        except (psycopg.DataError, DataError, UnicodeEncodeError) as error:
+            # A number that no column holds, a LIMIT below zero, octets that are no UTF-8.
+            why = "it is not UTF-8" if isinstance(error, UnicodeEncodeError) else str(error).strip().splitlines()[0]
+            raise CommandError(f"An argument cannot be used: {why}") from error
         except ProgrammingError as error:
             if "does not exist" not in str(error):
                 raise
@@ -95,6 +104,16 @@ class Command(BaseCommand):
             padded = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
             self.stdout.write(padded.rstrip())
 
+    def show_policy(self, subject: Domain | Account, options: dict[str, Any]) -> None:
+        """Settle what the arguments of a `policy` subcommand say, then print what holds."""
+        policies.change(subject, options["values"])
+        rows = policies.shown(subject)
+        if options["json"]:
+            self.show_json({row.name: {"value": row.value, "set_by": row.by} for row in rows})
+            return
+        table = [{"policy": row.name, "value": _settled(row.value), "set by": row.by, "": row.meaning} for row in rows]
+        self.show_rows(table, "")
+
     def show_fields(self, fields: Iterable[tuple[str, Any]]) -> None:
         """Print names and values, one a line."""
         pairs = [(name.replace("_", " "), text(value)) for name, value in fields]
@@ -112,24 +131,26 @@ class Command(BaseCommand):
             raise CommandError("Nothing was changed.")
 
 
+def policy_arguments(parser: CommandParser, what: str) -> None:
+    """The arguments of a `policy` subcommand."""
+    parser.add_argument(what)
+    parser.add_argument(
+        "values", nargs="*", metavar="NAME=VALUE", help="what to settle; NAME=default takes it back; none: only show"
+    )
+    parser.add_argument("--json", action="store_true")
+
+
+def _settled(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return "none" if value is None or value == [] else text(value)
+
+
 def _say_when_nothing_runs() -> None:
     try:
         _ = conf.database_url
     except ConfigError as error:
         raise CommandError(str(error)) from None
-
-
-def text(value: Any) -> str:
-    """A value as people read it."""
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, (list, tuple)):
-        return ", ".join(str(item) for item in value) or "-"
-    if hasattr(value, "strftime"):
-        return str(value.strftime("%Y-%m-%d %H:%M"))
-    return str(value)
 
 
 def size(written: str) -> int | None:
@@ -147,16 +168,15 @@ def size(written: str) -> int | None:
     return octets
 
 
-def shown_size(octets: int | None) -> str:
-    """Octets as people read them."""
-    if octets is None:
-        return "no limit"
-    value = float(octets)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TiB"
+def count(written: str) -> int:
+    """An argparse type: a whole number from 1 on, as many as the database counts."""
+    try:
+        number = int(written)
+    except ValueError:
+        number = 0
+    if not 0 < number < 1 << 31:
+        raise ArgumentTypeError(f"{written!r} is not a number from 1 on")
+    return number
 
 
 def _plain(value: Any) -> Any:

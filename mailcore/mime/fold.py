@@ -35,7 +35,8 @@ def fold(text: str) -> str:
             if SPACES.search(octets):
                 octets = SPACES.sub(b" ", octets)
             return octets.strip(b" ").decode("latin-1")
-    text = _normal(text).casefold()
+    # Some letters fold to several, which may have a form of their own together: ΐ as one letter and as capitals.
+    text = unicodedata.normalize("NFKC", _normal(text).casefold())
     if "\0" in text:
         text = text.replace("\0", "")
     return " ".join(text.split())

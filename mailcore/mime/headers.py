@@ -30,6 +30,7 @@ _FOLD = re.compile(rb"\r*\n[ \t]")
 _STRAY_BREAK = re.compile(rb"[\r\n]+")
 _JUNK_CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]+")
 _SPACES = re.compile(r"\s+")
+_BLANKS = re.compile(rb"[ \t]+")
 
 Field = tuple[bytes, bytes, bytes]
 
@@ -37,6 +38,11 @@ Field = tuple[bytes, bytes, bytes]
 def fields(block: bytes) -> list[Field]:
     """Every field of a header block as (raw field with its line end, raw name, raw value)."""
     return _FIELD.findall(block)
+
+
+def relaxed(name: bytes, value: bytes) -> bytes:
+    """A field in the form that DKIM signs (RFC 6376 §3.4.2); `name` in lower case, the value as `fields` gives it."""
+    return name + b":" + _BLANKS.sub(b" ", value.replace(b"\r\n", b"")).strip(b" \r\n") + b"\r\n"
 
 
 _BLANK_LINE = re.compile(rb"\n\r?\n")

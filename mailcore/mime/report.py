@@ -18,7 +18,7 @@ from typing import Literal
 
 from mailcore.mime import headers
 
-Action = Literal["failed", "delayed", "delivered", "relayed"]
+Action = Literal["failed", "delayed", "delivered", "relayed", "expanded"]
 
 MAX_VALUE = 800
 MAX_LISTED = 100
@@ -52,6 +52,7 @@ class Report:
     now: datetime
     envid: str | None = None
     utf8: bool = False
+    deliver_by: datetime | None = None  # RFC 2852
 
 
 # What people can make of a status code, by its class-less end (RFC 3463) or the beginning of that.
@@ -65,7 +66,7 @@ _HINTS = (
     ("4.6", "The message would go round in circles. Please tell your administrator."),
     ("4.7", "The receiving server could not be reached for too long."),
     ("6.7", "The receiving server cannot handle addresses with letters beyond ASCII."),
-    ("7.", "The receiving server refuses this mail by its own rules. Its words may say why."),
+    ("7.", "A mail server on the way refuses this mail by its own rules. Its words may say why."),
     ("4.", "The receiving server could not be reached."),
     ("5.", "The receiving server did not behave as it should."),
 )
@@ -75,6 +76,7 @@ _SUBJECTS: dict[Action, str] = {
     "delayed": "Not delivered yet",
     "delivered": "Delivered",
     "relayed": "Passed on",
+    "expanded": "Passed on to several",
 }
 
 _OPENINGS: dict[Action, str] = {
@@ -82,7 +84,11 @@ _OPENINGS: dict[Action, str] = {
     "delayed": "Your message has not been delivered yet. You need not do anything: it is tried again until {until}.",
     "delivered": "Your message was delivered. You had asked to be told.",
     "relayed": "Your message was passed on to a server that sends no receipts. You had asked to be told.",
+    "expanded": "Your message was passed on to those for whom this address stands. You had asked to be told.",
 }
+
+# Where no receipt was asked for (RFC 2852).
+_PASSED_ON = "Your message was passed on to another server."
 
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\ud800-\udfff]+")
 
@@ -131,7 +137,8 @@ def _text_part(text: str) -> bytes:
 
 def _human(report: Report, subject: str) -> str:
     fates = report.fates
-    opening = _OPENINGS[fates[0].action].format(until=_date(fates[0].retry_until))
+    relayed = fates[0].action == "relayed" and fates[0].reason
+    opening = _PASSED_ON if relayed else _OPENINGS[fates[0].action].format(until=_date(fates[0].retry_until))
     text = [f"This is the mail system of {report.hostname}.", "", textwrap.fill(opening, 76), ""]
     for fate in fates[:MAX_LISTED]:
         text.append(f"  {_value(fate.address)}")
@@ -169,6 +176,8 @@ def _date(moment: datetime | None) -> str:
 def _status_part(report: Report) -> bytes:
     utf8 = report.utf8
     fields = [f"Reporting-MTA: dns; {report.hostname}", f"Arrival-Date: {format_datetime(report.arrived)}"]
+    if report.deliver_by:
+        fields.append(f"Deliver-By-Date: {format_datetime(report.deliver_by)}")
     if report.envid:
         fields.insert(0, f"Original-Envelope-Id: {_plain(report.envid, utf8)}")
     blocks = [fields]

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, cast
 
 from aiosmtpd.smtp import SMTP
 
+from mailcore.entrance import address_of
 from mailcore.smtp.policy import Policy
-from mailcore.tls import HANDSHAKE_SECONDS
+from mailcore.tls import HANDSHAKE_SECONDS, asked_name
 from mailcore.wire.reader import BareNewline, ByteReader, LineTooLong
-from mailcore.wire.smtp.command import LINE_AUTH
+from mailcore.wire.smtp.command import LINE_AUTH, header_safe
 from mailcore.wire.smtp.reply import CommandError, reply
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Octets read ahead of what the session has looked at; beyond this the socket waits.
-HIGH_WATER = 256 * 1024
+HIGH_WATER = 64 * 1024
 # The longest that our own work on a command may take before the client is let go.
 WORK_LIMIT = 600.0
 # Seconds for the last words to leave; whoever does not read them is cut off.
@@ -51,7 +52,9 @@ class ShuttingDown(Exception):
 class Connection(SMTP):
     """One client: `read_line`, `read_some`, `respond` and `flush` for what is said, nothing about what it means."""
 
-    def __init__(self, server: Server, policy: Policy, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, server: Server, policy: Policy, loop: asyncio.AbstractEventLoop, source: str | None = None
+    ) -> None:
         # SMTP.__init__ looks through all methods of itself and of its handler, 130 µs and 5 kB for each connection, for
         # tables that our session does not use. This is what the methods that we inherit need of it.
         reader = asyncio.StreamReader(loop=loop, limit=LINE_AUTH)
@@ -69,7 +72,9 @@ class Connection(SMTP):
         self.policy = policy
         self.input = ByteReader()
         self.errors = 0
-        self.source = ""
+        self.idle_commands = 0
+        self.source = source or ""
+        """The client's address, by a balancer's word or the socket's."""
         self.tls: str | None = None
         self._replies: list[bytes] = []
         self._more: asyncio.Future[None] | None = None
@@ -82,9 +87,7 @@ class Connection(SMTP):
     # --- what the transport calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        peer = transport.get_extra_info("peername")
-        # Without the zone, and an IPv4 client of an IPv6 listener as what it is.
-        self.source = peer[0].partition("%")[0].removeprefix("::ffff:") if isinstance(peer, tuple) else "127.0.0.1"
+        self.source = self.source or address_of(transport) or "0.0.0.0"
         self.note_tls(transport)
         super().connection_made(transport)
 
@@ -185,6 +188,16 @@ class Connection(SMTP):
             if self.errors >= self.policy.max_errors:
                 self.leave(reply(421, "4.7.0", "Too many errors"))
 
+    def spend(self) -> None:
+        """Count a command that brings no mail any nearer: nobody needs many of them."""
+        self.idle_commands += 1
+        if self.idle_commands >= self.policy.max_idle_commands:
+            self.leave(reply(421, "4.7.0", "Too many commands without a message"))
+
+    def progress(self) -> None:
+        """A message was taken: what came before it is forgotten."""
+        self.errors = self.idle_commands = 0
+
     def leave(self, octets: bytes = b"") -> None:
         """Say a last word; the connection is closed when the command that runs is done."""
         if octets:
@@ -246,21 +259,28 @@ class Connection(SMTP):
     # --- TLS
 
     def note_tls(self, transport: asyncio.BaseTransport) -> None:
-        """Remember version and cipher of an encrypted transport."""
+        """Remember version and cipher of an encrypted transport, and whom the client asked for."""
         tls = transport.get_extra_info("ssl_object")
         if tls is not None:
-            name, _protocol, _bits = tls.cipher()
-            self.tls = f"{tls.version()} with cipher {name}"
+            name, _protocol, bits = tls.cipher()
+            asked = asked_name(tls)
+            self.tls = f"{tls.version()} with cipher {name} ({bits}/{bits} bits)"
+            if asked:
+                self.tls += f", SNI {header_safe(asked[:255])}"
 
     async def start_tls(self) -> None:
         """Turn the connection into an encrypted one. Raises Disconnected when that fails."""
-        plain, context = self.transport, self.server.ssl_context
-        if plain is None or context is None:
+        plain, certificates = self.transport, self.server.certificates
+        if plain is None or certificates is None:
+            raise Disconnected
+        if self.input.clear():
+            # It came while our 220 waited for a client that did not read: plain text, and never to be carried out.
+            log.warning("%s: %s sent commands behind STARTTLS", self.policy.name, self.source)
             raise Disconnected
         self.allow(HANDSHAKE_SECONDS + 5)
         try:
             transport = await self.loop.start_tls(
-                plain, self, context, server_side=True, ssl_handshake_timeout=HANDSHAKE_SECONDS
+                plain, self, certificates.context, server_side=True, ssl_handshake_timeout=HANDSHAKE_SECONDS
             )
         except OSError as error:  # TimeoutError and ssl.SSLError among them
             log.info("%s: TLS with %s failed: %s", self.policy.name, self.source, error)

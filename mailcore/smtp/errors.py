@@ -31,7 +31,7 @@ TABLE: dict[Code, Row] = {
     # A server tries again for days while the owner makes room; a person is told at once.
     Code.OVER_QUOTA: Row((452, "4.2.2"), (552, "5.2.2")),
     Code.TOO_BIG: _both(552, "5.3.4"),
-    Code.TOO_MANY: _both(452, "4.5.3"),
+    Code.TOO_MANY: _both(450, "4.7.1"),
     Code.NO_PERMISSION: _both(550, "5.7.1"),
     Code.NOT_EMPTY: _both(554, "5.3.0"),
     Code.AUTH_FAILED: Row((535, "5.7.8"), (535, "5.7.8"), (535, "5.7.8")),

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from mailcore import tls
 from mailcore.auth import scram
 from mailcore.auth.login import login
+from mailcore.entrance import is_here
 from mailcore.errors import MailError
+from mailcore.inbound.sending import MIN_BY
 from mailcore.smtp import errors
+from mailcore.smtp.wishes import MAX_HOLD
 from mailcore.wire import sasl
 from mailcore.wire.smtp.command import LINE_AUTH, no_argument, parse_helo
 from mailcore.wire.smtp.reply import CommandError, reply
@@ -36,18 +40,13 @@ def auth_offered(session: Session) -> bool:
     if session.tls is not None:
         return True
     allowed = session.server.plaintext_auth
-    return allowed == "always" or (allowed == "loopback" and _is_loopback(session.source))
-
-
-def _is_loopback(address: str) -> bool:
-    ip = ipaddress.ip_address(address)
-    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
-    return (mapped or ip).is_loopback
+    return allowed == "always" or (allowed == "loopback" and is_here(session.source))
 
 
 async def ehlo(session: Session, argument: bytes) -> None:
-    """EHLO: everything we can do for this client, now."""
+    """EHLO and LHLO: everything we can do for this client, now."""
     introduce(session, argument, extended=True)
+    policy = session.policy
     keywords = [
         session.server.hostname,
         "PIPELINING",
@@ -56,10 +55,18 @@ async def ehlo(session: Session, argument: bytes) -> None:
         "SMTPUTF8",
         "ENHANCEDSTATUSCODES",
         "CHUNKING",
+        "BINARYMIME",
+        "DSN",
+        f"DELIVERBY {MIN_BY}",
+        "MT-PRIORITY",
+        f"LIMITS RCPTMAX={policy.max_recipients} MAILMAX={policy.max_messages}",
     ]
-    if session.policy.dsn:
-        keywords.append("DSN")
-    if session.tls is None and session.server.ssl_context is not None:
+    if policy.auth:
+        latest = datetime.now(UTC) + timedelta(seconds=MAX_HOLD)
+        keywords.append(f"FUTURERELEASE {MAX_HOLD} {latest:%Y-%m-%dT%H:%M:%SZ}")
+    if session.tls is not None:
+        keywords.append("REQUIRETLS")
+    elif session.server.certificates is not None:
         keywords.append("STARTTLS")
     if auth_offered(session) and session.identity is None:
         keywords.append("AUTH " + " ".join(_mechanisms(session)))
@@ -71,7 +78,7 @@ async def starttls(session: Session, argument: bytes) -> None:
     no_argument("STARTTLS", argument)
     if session.tls is not None:
         raise CommandError(503, "5.5.1", "TLS is active already")
-    if session.server.ssl_context is None:
+    if session.server.certificates is None:
         raise CommandError(454, "4.7.0", "TLS is not available")
     if session.input.clear():
         log.warning("%s: %s sent commands behind STARTTLS", session.policy.name, session.source)
@@ -117,7 +124,8 @@ async def auth(session: Session, argument: bytes) -> None:
 
 
 def _bindings(session: Session) -> Mapping[str, bytes]:
-    return session.server.bindings if session.tls is not None else {}
+    transport = session.transport
+    return tls.bindings(transport.get_extra_info("ssl_object") if transport is not None else None)
 
 
 def _mechanisms(session: Session) -> list[str]:

@@ -6,29 +6,63 @@ import asyncio
 import contextlib
 import errno
 import logging
-import ssl
+import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from accounts.throttle import network
-from mailcore import tls
-from mailcore.conf import Conf
+from mailcore.auth.senders import Senders
+from mailcore.budget import Budget
+from mailcore.conf import Conf, Network
+from mailcore.entrance import Door, Entrance, Unnamed, is_within
 from mailcore.errors import ConfigError
 from mailcore.inbound.receive import Receiver
 from mailcore.inbound.recipients import Directory
-from mailcore.smtp.policy import MX, SUBMISSION, SUBMISSIONS, Policy
+from mailcore.smtp.policy import LMTP, MX, SUBMISSION, SUBMISSIONS, Policy
+from mailcore.smtp.refusals import Book
 from mailcore.smtp.session import Session
+from mailcore.smtp.spool import Room
 from mailcore.store.ingest import Ingest
-from mailcore.tls import Handshake
+from mailcore.tls import Certificates
+from mailcore.wire.smtp.reply import reply
 
 log = logging.getLogger(__name__)
 
-# Messages beyond spool.MEMORY that are in memory at the same time, on their way into the database.
-LARGE_AT_ONCE = 2
+# Octets of the messages beyond spool.MEMORY that are in memory at the same time, on their way into the database. While
+# one is stored it is there about five times over: as it came, with its trace lines, as a parameter, in libpq's buffer,
+# and what is derived of it.
+LARGE_AT_ONCE = 64 * 1024 * 1024
+LARGE_PATIENCE = 120.0
+# Share of a listener's connections beyond which slow clients have to make room.
+STRESS = 0.75
+# Messages of one source in a minute for which strangers may ask for receipts (NOTIFY=SUCCESS): their sender may be
+# forged, and each is a message to somebody.
+RECEIPTS = 10
 # Seconds for running commits at shutdown.
 GRACE = 15.0
+
+
+class Ration:
+    """So many of something for each source in a minute."""
+
+    __slots__ = ("_began", "_limit", "_used")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._began = 0.0
+        self._used: Counter[str] = Counter()
+
+    def take(self, source: str) -> bool:
+        """Whether there is one left."""
+        now = time.monotonic()
+        if now - self._began >= 60:
+            self._began = now
+            self._used.clear()
+        key = network(source)
+        self._used[key] += 1
+        return self._used[key] <= self._limit
 
 
 @dataclass(slots=True)
@@ -40,46 +74,61 @@ class Server:
     spool: Path
     plaintext_auth: str
     receiver: Receiver
-    ssl_context: ssl.SSLContext | None = None
+    certificates: Certificates | None = None
     directory: Directory = field(default_factory=Directory)
-    bindings: Mapping[str, bytes] = field(default_factory=dict)
-    """What a login can be bound to on our TLS connections."""
+    senders: Senders = field(default_factory=Senders)
     scram: bool = False
     closing: bool = False
-    large: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_AT_ONCE))
+    large: Budget = field(default_factory=lambda: Budget(LARGE_AT_ONCE, patience=LARGE_PATIENCE))
     sessions: set[Session] = field(default_factory=set)
-    handshakes: set[Handshake] = field(default_factory=set)
+    proxies: Sequence[Network] = ()
+    """Balancers, whose PROXY header says who the client is."""
+    front_ends: Sequence[Network] = ()
+    """Whoever may speak LMTP to us."""
+    receipts: Ration = field(default_factory=lambda: Ration(RECEIPTS))
+    room: Room = field(default_factory=Room)
+    handshakes: set[Entrance] = field(default_factory=set)
+    refusals: Book = field(default_factory=Book)
     _counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     _listeners: list[asyncio.Server] = field(default_factory=list)
 
     async def listen(self, policy: Policy, host: str, port: int, *, reuse_port: bool = False) -> int:
         """Open a listener and return its port (0 = any free one). Raises ConfigError when the port cannot be had."""
         loop = asyncio.get_running_loop()
-        context = self.ssl_context
-
-        def make() -> asyncio.Protocol:
-            if not policy.tls or context is None:
-                return Session(self, policy, loop)
-            return Handshake(
-                context, lambda: Session(self, policy, loop), self._admit_handshake(policy), self.handshakes
-            )
-
+        door = Door(
+            lambda source: Session(self, policy, loop, source),
+            self._admit_early(policy),
+            self.certificates if policy.tls else None,
+            self.proxies,
+            self.handshakes,
+        )
         try:
-            listener = await loop.create_server(make, host, port, backlog=1024, reuse_port=reuse_port or None)
+            listener = await loop.create_server(door.protocol, host, port, backlog=1024, reuse_port=reuse_port or None)
         except OSError as error:
             why = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be opened ({error.strerror})"
             raise ConfigError(f"port {port} for SMTP ({policy.name}) on {host or 'all addresses'} {why}") from None
         self._listeners.append(listener)
         return int(listener.sockets[0].getsockname()[1])
 
-    def admit(self, session: Session) -> str | None:
-        """Count a connection; returns why it is refused, None when it is not."""
+    def admit(self, session: Session) -> bytes | None:
+        """Count a connection; returns the reply that refuses it, None when it is welcome."""
         self.sessions.add(session)
         if self.closing:
-            return "The server is shutting down"
+            return reply(421, "4.3.2", "The server is shutting down")
+        named = not isinstance(session.source, Unnamed)
+        if session.policy.lmtp and not (named and is_within(session.source, self.front_ends)):
+            return reply(554, "5.7.1", "This port is for our own front ends")
         refusal = self._count(session.policy, session.source)
-        session.admitted = refusal is None
-        return refusal
+        if refusal is not None:
+            return reply(421, "4.7.0", refusal)
+        session.admitted = True
+        return None
+
+    def patience(self, policy: Policy, seconds: float) -> float:
+        """How long a client may keep us waiting: less when hardly any connection is left for others."""
+        if self._counts[(policy.name, "")] < STRESS * policy.connections:
+            return seconds
+        return min(seconds, policy.stressed_timeout)
 
     def _count(self, policy: Policy, source: str) -> str | None:
         source = network(source)
@@ -97,7 +146,7 @@ class Server:
             if not self._counts[key]:
                 del self._counts[key]
 
-    def _admit_handshake(self, policy: Policy) -> Callable[[str], Callable[[], None] | None]:
+    def _admit_early(self, policy: Policy) -> Callable[[str], Callable[[], None] | None]:
         def admit(address: str) -> Callable[[], None] | None:
             if self.closing or self._count(policy, address) is not None:
                 return None
@@ -127,13 +176,14 @@ class Server:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+        await self.refusals.close()
         for listener in self._listeners:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(listener.wait_closed(), 1)
 
 
-async def start(conf: Conf, ssl_context: ssl.SSLContext | None, *, ingest: Ingest, reuse_port: bool = False) -> Server:
-    """Open the ports of `conf` (0 = not this one): MX, submission with STARTTLS, submission over TLS.
+async def start(conf: Conf, certificates: Certificates | None, *, ingest: Ingest, reuse_port: bool = False) -> Server:
+    """Open the ports of `conf` (0 = not this one): MX, LMTP, submission with STARTTLS, submission over TLS.
 
     Raises ConfigError when one of them cannot be had; then none is open.
     """
@@ -143,12 +193,13 @@ async def start(conf: Conf, ssl_context: ssl.SSLContext | None, *, ingest: Inges
         spool=conf.data / "spool",
         plaintext_auth=conf.plaintext_auth,
         receiver=Receiver(ingest, conf.hostname, checks_on="off" not in conf.checks),
-        ssl_context=ssl_context,
-        bindings=tls.bindings(conf) if ssl_context is not None else {},
+        certificates=certificates,
         scram=conf.scram,
+        proxies=conf.proxy_from,
+        front_ends=conf.lmtp_from,
     )
-    ports = [(MX, conf.smtp_port), (SUBMISSION, conf.submission_port)]
-    if ssl_context is not None:
+    ports = [(MX, conf.smtp_port), (SUBMISSION, conf.submission_port), (LMTP, conf.lmtp_port)]
+    if certificates is not None:
         ports.append((SUBMISSIONS, conf.submissions_port))
     try:
         for policy, port in ports:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from mailcore.auth import standing
 from mailcore.auth.login import Identity
 from mailcore.errors import MailError
-from mailcore.smtp import errors, extensions, transaction
+from mailcore.smtp import errors, extensions, refusals, transaction
 from mailcore.smtp.connection import WORK_LIMIT, Connection, Disconnected, Dismissed, ShuttingDown
 from mailcore.smtp.policy import Policy
 from mailcore.smtp.transaction import Transaction
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+GREETINGS = frozenset({"HELO", "EHLO", "LHLO"})
+# Known and not done here (RFC 5321 §4.2.4): to start a queue, to turn the connection round, to write on a terminal.
+NOT_OFFERED = frozenset({"ETRN", "ATRN", "TURN", "SEND", "SOML", "SAML"})
 # A browser that was made to talk to us (cross-protocol scripting): nothing it says is meant for us.
 HTTP = frozenset({"GET", "POST", "PUT", "HEAD", "CONNECT", "OPTIONS", "DELETE", "PATCH", "TRACE"})
 
@@ -34,13 +37,17 @@ HTTP = frozenset({"GET", "POST", "PUT", "HEAD", "CONNECT", "OPTIONS", "DELETE", 
 class Session(Connection):
     """A connection with what is known of its client."""
 
-    def __init__(self, server: Server, policy: Policy, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(server, policy, loop)
+    def __init__(
+        self, server: Server, policy: Policy, loop: asyncio.AbstractEventLoop, source: str | None = None
+    ) -> None:
+        super().__init__(server, policy, loop, source)
         self.identity: Identity | None = None
         self.helo = ""
         self.extended = False
         self.transaction: Transaction | None = None
         self.admitted = False
+        self.messages = 0
+        """Transactions that were begun."""
         self._unwatch: Callable[[], None] | None = None
 
     def enter(self, identity: Identity) -> None:
@@ -51,9 +58,11 @@ class Session(Connection):
     @property
     def protocol(self) -> str:
         """The word for `with` in Received (RFC 3848); RFC 6531 has its own for internationalised mail."""
+        if not self.extended:
+            return "SMTP"
         utf8 = self.transaction is not None and self.transaction.params.smtputf8
-        word = "UTF8SMTP" if utf8 else "ESMTP" if self.extended else "SMTP"
-        return word + ("S" if self.tls and word != "SMTP" else "") + ("A" if self.identity and word != "SMTP" else "")
+        word = ("UTF8LMTP" if utf8 else "LMTP") if self.policy.lmtp else "UTF8SMTP" if utf8 else "ESMTP"
+        return word + ("S" if self.tls else "") + ("A" if self.identity else "")
 
     def reset(self) -> None:
         """End the mail transaction, if there is one."""
@@ -83,7 +92,7 @@ class Session(Connection):
             log.info("%s: a session of %s ends: its login is no longer good", self.policy.name, self.source)
             self.leave(reply(421, "4.7.0", "Your password or account has changed: log in again"))
         except (Disconnected, ConnectionError):
-            pass
+            refusals.broken_off(self)
         except Exception:
             log.exception("%s: the session of %s failed", self.policy.name, self.source)
             self.leave(reply(421, "4.3.0", "Something went wrong here, try again later"))
@@ -95,24 +104,35 @@ class Session(Connection):
 
     async def _converse(self) -> None:
         if refusal := self.server.admit(self):
-            self.leave(reply(421, "4.7.0", refusal))
+            refusals.note(self, "the connection", refusal)
+            self.leave(refusal)
             return
         await asyncio.sleep(0)
         if self.spoke_too_soon():
             self.leave(reply(554, "5.5.0", "You spoke before the greeting"))
             return
-        self.respond(reply(220, "", f"{self.server.hostname} ESMTP Mailstead"))
+        self.respond(reply(220, "", f"{self.server.hostname} {'LMTP' if self.policy.lmtp else 'ESMTP'} Mailstead"))
         while not self.leaving:
-            self.allow(self.policy.command_timeout)
+            self.allow(self.server.patience(self.policy, self.policy.command_timeout))
+            verb, argument = "", b""
             try:
                 command = parse_command(await self.read_line())
+                verb = command.verb
                 self.require_welcome()
+                argument = command.argument
                 self.allow(WORK_LIMIT)
-                await self._carry_out(command.verb, command.argument)
+                await self._carry_out(verb, argument)
             except CommandError as error:
-                self.respond(error.reply)
+                self._refuse(verb, argument, error.reply)
             except MailError as error:
-                self.respond(errors.reply_for(error, submission=self.policy.auth))
+                self._refuse(verb, argument, errors.reply_for(error, submission=self.policy.auth), error.private)
+            if verb in COMMANDS and COMMANDS[verb].idle and not self.leaving:
+                self.spend()
+
+    def _refuse(self, verb: str, argument: bytes, answer: bytes, private: str | None = None) -> None:
+        if verb in ("MAIL", "RCPT"):
+            refusals.note(self, verb, answer, private, argument=argument)
+        self.respond(answer)
 
     async def _carry_out(self, verb: str, argument: bytes) -> None:
         command = COMMANDS.get(verb)
@@ -120,7 +140,11 @@ class Session(Connection):
             if verb in HTTP:
                 self.leave(reply(554, "5.5.0", "This is SMTP"))
                 return
+            if verb in NOT_OFFERED:
+                raise CommandError(502, "5.5.1", f"{verb} is not offered")
             raise CommandError(500, "5.5.1", "Command not known")
+        if verb in GREETINGS and (verb == "LHLO") is not self.policy.lmtp:
+            raise CommandError(500, "5.5.1", "Say LHLO: this is LMTP" if self.policy.lmtp else "This is not LMTP")
         if command.needs_helo and not self.helo:
             raise CommandError(503, "5.5.1", "Say EHLO first")
         if command.needs_login and self.policy.auth and self.identity is None:
@@ -179,21 +203,24 @@ class Command:
     needs_helo: bool = False
     needs_login: bool = False
     """On listeners whose policy asks for AUTH."""
+    idle: bool = False
+    """It brings no mail any nearer: a session may have `Policy.max_idle_commands` of them before it brings some."""
 
 
 COMMANDS: dict[str, Command] = {
-    "HELO": Command(helo),
-    "EHLO": Command(extensions.ehlo),
+    "HELO": Command(helo, idle=True),
+    "EHLO": Command(extensions.ehlo, idle=True),
+    "LHLO": Command(extensions.ehlo, idle=True),
     "STARTTLS": Command(extensions.starttls, needs_helo=True),
-    "AUTH": Command(extensions.auth, needs_helo=True),
+    "AUTH": Command(extensions.auth, needs_helo=True, idle=True),
     "MAIL": Command(transaction.mail, needs_helo=True, needs_login=True),
     "RCPT": Command(transaction.rcpt, needs_helo=True, needs_login=True),
     "DATA": Command(transaction.data, needs_helo=True, needs_login=True),
     "BDAT": Command(transaction.bdat),
-    "RSET": Command(rset),
-    "NOOP": Command(noop),
-    "VRFY": Command(vrfy),
-    "EXPN": Command(expn),
-    "HELP": Command(help_),
+    "RSET": Command(rset, idle=True),
+    "NOOP": Command(noop, idle=True),
+    "VRFY": Command(vrfy, idle=True),
+    "EXPN": Command(expn, idle=True),
+    "HELP": Command(help_, idle=True),
     "QUIT": Command(quit_),
 }

@@ -1,4 +1,4 @@
-"""A message while it arrives: in memory up to MEMORY octets, then in a file that has no name and vanishes with us."""
+"""A message while it arrives: in memory while it is small, then in a file that has no name and vanishes with us."""
 
 from __future__ import annotations
 
@@ -8,7 +8,26 @@ import tempfile
 from pathlib import Path
 from typing import IO
 
-MEMORY = 1 << 20
+# Octets of one message in memory: until it needs a file, and from then on.
+MEMORY = 512 * 1024
+ON_DISK = 64 * 1024
+# Octets of all messages in memory together, of one process; beyond that also the small ones go into files.
+TOTAL = 64 * 1024 * 1024
+
+
+class Room:
+    """What the messages that arrive at a process take of its memory together."""
+
+    __slots__ = ("total", "used")
+
+    def __init__(self, total: int = TOTAL) -> None:
+        self.total = total
+        self.used = 0
+
+    @property
+    def scarce(self) -> bool:
+        """There is no more of it to have."""
+        return self.used > self.total
 
 
 class Spool:
@@ -17,11 +36,12 @@ class Spool:
     A full disk shows in `failed`; the octets are dropped then as well.
     """
 
-    __slots__ = ("_directory", "_file", "_limit", "_parts", "_pending", "failed", "size")
+    __slots__ = ("_directory", "_file", "_limit", "_parts", "_pending", "_room", "failed", "size")
 
-    def __init__(self, directory: Path, limit: int) -> None:
+    def __init__(self, directory: Path, limit: int, room: Room | None = None) -> None:
         self._directory = directory
         self._limit = limit
+        self._room = room or Room()
         self._parts: list[bytes] = []
         self._pending = 0
         self._file: IO[bytes] | None = None
@@ -48,7 +68,8 @@ class Spool:
             return
         self._parts.append(data)
         self._pending += len(data)
-        if self._pending > MEMORY:
+        self._room.used += len(data)
+        if self._pending > (ON_DISK if self._file is not None or self._room.scarce else MEMORY):
             try:
                 if self._file is None:
                     self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -67,7 +88,11 @@ class Spool:
     def _flush(self, file: IO[bytes]) -> None:
         for part in self._parts:
             file.write(part)
+        self._forget()
+
+    def _forget(self) -> None:
         self._parts.clear()
+        self._room.used -= self._pending
         self._pending = 0
 
     def _read(self, file: IO[bytes]) -> bytes:
@@ -80,8 +105,7 @@ class Spool:
 
     def close(self) -> None:
         """Forget the octets; the file goes with them."""
-        self._parts.clear()
-        self._pending = 0
+        self._forget()
         if self._file is not None:
             file, self._file = self._file, None
             with contextlib.suppress(OSError):  # what it still wanted to write is not wanted

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
+from mailcore.arrays import Texts
 from mailcore.db import Tx, sql
 from mailcore.errors import Code, MailError
 from mailcore.store import locks, mailboxes
 from mailcore.wake import Change
 
-# How far aliases may lead to aliases, and to how many mailboxes and addresses in all.
+# How far aliases may lead to aliases, and to how many addresses in all.
 MAX_DEPTH = 10
-MAX_TARGETS = 1000
+MAX_WAYS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +26,30 @@ class Local:
 
 
 @dataclass(frozen=True, slots=True)
+class Group:
+    """A group on the way, its rule for who may post, and who its members are (those of groups in it with them)."""
+
+    address: str
+    posting: str
+    members: frozenset[int]
+    strangers: frozenset[str]
+    """Members elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
 class Resolution:
-    """Where mail to an address goes: accounts here, addresses elsewhere."""
+    """Where mail to an address goes: accounts here, addresses elsewhere.
+
+    `ours`: the domain is hosted here. `domain_policy` is that of the address's domain, `policies` those of the accounts
+    and their domains, as accounts.policies reads them. `groups` that the address leads to, not by way of another group.
+    """
 
     accounts: tuple[Local, ...]
     remote: tuple[str, ...] = ()
+    ours: bool = field(default=False, compare=False)
+    domain_policy: str | None = field(default=None, compare=False)
+    policies: Mapping[int, tuple[str, str]] = field(default_factory=dict, compare=False)
+    groups: tuple[Group, ...] = field(default=(), compare=False)
 
 
 CREATE = sql("""
@@ -49,6 +70,7 @@ REMOVE = tuple(
     # What it kept beside, and was allowed in, the mailboxes of others.
     sql("DELETE FROM annotation WHERE reader_id = %s::bigint"),
     sql("DELETE FROM mailbox_grant WHERE grantee_id = %s::bigint"),
+    sql("DELETE FROM sending_count WHERE scope = 'account' AND subject = %s::bigint::text"),
 )
 
 # The sweep of unused blobs looks at what was touched lately; in one order, as everybody locks blobs.
@@ -60,13 +82,27 @@ TOUCH_BLOBS = sql("""
 
 IS_LOCAL = sql("SELECT true FROM accounts_domain WHERE name = %s::text")
 
-LOOK_UP = sql("""
-    SELECT d.is_active, a.local_part, a.account_id, u.is_active, u.address,
-        ARRAY(SELECT t.address FROM accounts_aliastarget t WHERE t.alias_id = a.id ORDER BY t.id)
-    FROM accounts_domain d
-        LEFT JOIN accounts_address a ON a.domain_id = d.id AND a.local_part = ANY(%s::text[])
-        LEFT JOIN accounts_account u ON u.id = a.account_id
-    WHERE d.name = %s::text""")
+# What addresses of ours follow: itself, without its tag, or the catch-all, as far as policies allow; in the domain that
+# is named, or of whose names it has one. 0.1 ms for one, 0.2 s for 10,000.
+FOLLOW = sql("""
+    SELECT q.address, n.id IS NOT NULL, d.is_active, f.local_part, f.account_id, f.is_active, f.address,
+        f.policy::text, ud.policy::text, d.policy::text,
+        CASE WHEN f.account_id IS NULL AND f.id IS NOT NULL
+            THEN ARRAY(SELECT t.address::text FROM accounts_aliastarget t WHERE t.alias_id = f.id ORDER BY t.id) END,
+        g.posting
+    FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[]) AS q(address, local, base, domain)
+        LEFT JOIN accounts_domain n ON n.name = q.domain
+        LEFT JOIN accounts_domain d ON d.id = coalesce(n.alias_of_id, n.id)
+        LEFT JOIN LATERAL (
+            SELECT a.id, a.local_part, a.account_id, u.is_active, u.address, u.policy, u.domain_id
+            FROM accounts_address a LEFT JOIN accounts_account u ON u.id = a.account_id
+            WHERE a.domain_id = d.id AND a.local_part IN (q.local, q.base, '*')
+                AND CASE a.local_part WHEN q.local THEN true
+                    WHEN '*' THEN coalesce(d.policy -> 'catch-all', 'true') <> 'false'
+                    ELSE coalesce(u.policy -> 'plus-tags', d.policy -> 'plus-tags', 'true') <> 'false' END
+            ORDER BY a.local_part = '*', length(a.local_part) DESC LIMIT 1) AS f ON true
+        LEFT JOIN accounts_domain ud ON ud.id = f.domain_id
+        LEFT JOIN accounts_group g ON g.address_id = f.id""")
 
 
 async def create(tx: Tx, account_id: int, quota_bytes: int | None = None, quota_messages: int | None = None) -> None:
@@ -95,55 +131,115 @@ async def is_local_domain(tx: Tx, domain: str) -> bool:
     return await tx.one(IS_LOCAL, (domain,)) is not None
 
 
+@dataclass(frozen=True, slots=True)
+class _Stop:
+    """One address on the way, as FOLLOW finds it. Without `name` it leads nowhere; then `ours` says whose it is."""
+
+    address: str
+    ours: bool
+    open: bool | None
+    name: str | None
+    account_id: int | None
+    active: bool | None
+    account: str | None
+    policy: str | None
+    own_above: str | None
+    above: str | None
+    targets: list[str] | None
+    posting: str | None
+
+
+@dataclass(slots=True)
+class _Found:
+    """What has been gathered on the way. Dictionaries, for their order."""
+
+    accounts: dict[int, Local] = field(default_factory=dict)
+    remote: dict[str, None] = field(default_factory=dict)
+    policies: dict[int, tuple[str, str]] = field(default_factory=dict)
+    groups: list[_Stop] = field(default_factory=list)
+
+
 async def resolve(tx: Tx, address: str) -> Resolution:
-    """Follow an address (normalised) through aliases to accounts here and addresses elsewhere.
+    """Follow an address (normalised) through aliases and groups to accounts here and addresses elsewhere.
 
     An exact address wins over one without its plus-tag, that over the domain's catch-all. Each target once.
     Raises NO_SUCH_USER when the domain is ours and the address is not, DISABLED, and LOOP.
     """
-    accounts: dict[int, Local] = {}
-    remote: dict[str, None] = {}
-    await _follow(tx, address, (), set(), accounts, remote)
-    if not accounts and not remote:
-        raise MailError(Code.LOOP, "the address leads nowhere but back to itself", address)
-    return Resolution(tuple(accounts.values()), tuple(remote))
-
-
-async def _follow(
-    tx: Tx,
-    address: str,
-    path: tuple[str, ...],
-    seen: set[str],
-    accounts: dict[int, Local],
-    remote: dict[str, None],
-) -> None:
-    if address in seen:
-        return  # a circle, or another way to the same place
-    seen.add(address)
-    if len(path) >= MAX_DEPTH or len(accounts) + len(remote) >= MAX_TARGETS or len(seen) > 2 * MAX_TARGETS:
-        raise MailError(Code.LOOP, "the address leads through too many aliases", " > ".join((*path, address)))
-    local, _, domain = address.rpartition("@")
-    local = local.lower()
-    base, _, tag = local.partition("+")
-    rows = await tx.fetch(LOOK_UP, ([local, base, "*"], domain))
-    if not rows:
-        remote[address] = None
-        return
-    if not rows[0][0]:
+    stops = await _gather(tx, address)
+    start = stops[address]
+    if start.ours and not start.open:
         raise MailError(Code.DISABLED, "mail for this domain is not accepted now", address)
-    found = {row[1]: row for row in rows if row[1] is not None}
-    for name in (local, base, "*"):
-        if name in found:
-            break
-    else:
-        if path:  # an alias whose target is gone: its other targets still count
-            return
+    if start.ours and start.name is None:
         raise MailError(Code.NO_SUCH_USER, "no such user here", address)
-    _active, _name, account_id, account_active, account_address, targets = found[name]
-    if account_id is None:
-        for target in targets:
-            await _follow(tx, target, (*path, address), seen, accounts, remote)
-    elif account_active:
-        accounts.setdefault(account_id, Local(account_id, account_address, tag if name == base != local else ""))
-    elif not path:
+    if start.account_id is not None and not start.active:
         raise MailError(Code.DISABLED, "this mailbox does not accept mail now", address)
+    found = _Found()
+    for stop, within in _walk(stops, address):
+        _note(found, stop, within)
+    if not found.accounts and not found.remote:
+        if start.posting is not None:
+            raise MailError(Code.NO_SUCH_USER, "this group has no members", address)
+        raise MailError(Code.LOOP, "the address leads nowhere but back to itself", address)
+    groups = tuple(_group(stops, stop) for stop in found.groups)
+    return Resolution(
+        tuple(found.accounts.values()), tuple(found.remote), start.ours, start.above, found.policies, groups
+    )
+
+
+async def _gather(tx: Tx, start: str) -> dict[str, _Stop]:
+    """All addresses that `start` leads to, each asked about once, a level at a time. Raises LOOP."""
+    stops: dict[str, _Stop] = {}
+    level = [start]
+    for _ in range(MAX_DEPTH):
+        parts = [address.rpartition("@") for address in level]
+        locals_ = [local.lower() for local, _, _ in parts]
+        bases = [local.partition("+")[0] for local in locals_]
+        rows = await tx.call(FOLLOW, (Texts(level), Texts(locals_), Texts(bases), Texts([part[2] for part in parts])))
+        found = [_Stop(*row) for row in rows]
+        stops.update((stop.address, stop) for stop in found)
+        following = dict.fromkeys(each for stop in found if stop.open for each in stop.targets or ())
+        level = [each for each in following if each not in stops]
+        if not level:
+            return stops
+        if len(stops) + len(level) > MAX_WAYS:
+            raise MailError(Code.LOOP, "the address leads to too many others", start)
+    raise MailError(Code.LOOP, "the address leads through too many aliases", start)
+
+
+def _walk(stops: Mapping[str, _Stop], start: str) -> Iterator[tuple[_Stop, bool]]:
+    """Every address from `start` on, a level after the other, and whether a group lies before it."""
+    level, seen = [(start, False)], {start}
+    while level:
+        following: list[tuple[str, bool]] = []
+        for address, within in level:
+            stop = stops[address]
+            yield stop, within
+            for target in stop.targets or () if stop.open else ():
+                if target not in seen:
+                    seen.add(target)
+                    following.append((target, within or stop.posting is not None))
+        level = following
+
+
+def _note(found: _Found, stop: _Stop, within: bool) -> None:
+    if not stop.ours:
+        found.remote[stop.address] = None
+    elif stop.account_id is not None and stop.account is not None and stop.active and stop.open:
+        local = stop.address.rpartition("@")[0].lower()
+        base, _, tag = local.partition("+")
+        own = stop.name == base != local
+        found.accounts.setdefault(stop.account_id, Local(stop.account_id, stop.account, tag if own else ""))
+        found.policies[stop.account_id] = (stop.own_above or "{}", stop.policy or "{}")
+    elif stop.posting is not None and not within:
+        found.groups.append(stop)
+
+
+def _group(stops: Mapping[str, _Stop], group: _Stop) -> Group:
+    inside = [stop for stop, _ in _walk(stops, group.address)]
+    domain = group.address.rpartition("@")[2]
+    return Group(
+        f"{group.name}@{domain}",
+        group.posting or "",
+        frozenset(stop.account_id for stop in inside if stop.account_id is not None),
+        frozenset(stop.address.lower() for stop in inside if not stop.ours),
+    )

@@ -47,6 +47,8 @@ EVERY = Right(2 ** len(LETTERS) - 1)
 NONE = Right(0)
 # The letters of RFC 2086 that stand for several of today's (RFC 4314 §2.1.1).
 OBSOLETE = {"c": Right.CREATE | Right.DELETE_MAILBOX, "d": Right.DELETE | Right.EXPUNGE}
+# Any of them, beside LOOKUP, lets one know the mailbox's metadata (RFC 5464 §3.3).
+USING = Right.READ | Right.SEEN | Right.WRITE | Right.INSERT | Right.POST
 # Any of them changes what is in the mailbox.
 CHANGING = Right.SEEN | Right.WRITE | Right.INSERT | Right.DELETE | Right.EXPUNGE
 

@@ -6,9 +6,11 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
+from typing import Literal
 
 from mailcore.arrays import Array, Bools, Byteas, Dates, Int4s, Int8s, Texts, Timestamps, columns
-from mailcore.db import Tx, sql
+from mailcore.db import Tx, is_large, sql
 from mailcore.errors import Code, MailError
 from mailcore.mime import Derived
 from mailcore.store import ordering, queue, threads, trace
@@ -142,8 +144,17 @@ class _Rows:
 
 
 def is_one_statement(jobs: Sequence[Job]) -> bool:
-    """Whether `append_jobs` needs nothing but APPEND, so that it may run without a transaction around it."""
-    return all(job.items and not job.outgoing for job in jobs)
+    """Whether `append_jobs` takes these in one statement, so that it may run without a transaction around it."""
+    kinds = {kind(job) for job in jobs}
+    return len(kinds) == 1 and "both" not in kinds
+
+
+def kind(job: Job) -> Literal["stored", "queued", "both"]:
+    """What is written for a job; jobs that are only stored take one statement together, those that are only queued
+    another."""
+    if job.items:
+        return "both" if job.outgoing else "stored"
+    return "queued" if queue.needs_one_statement(job.outgoing) else "both"
 
 
 async def append(tx: Tx, items: Sequence[Incoming]) -> Results:
@@ -163,12 +174,20 @@ async def append_jobs(tx: Tx, jobs: Sequence[Job]) -> list[Results]:
     for number, job in enumerate(jobs):
         if job.items:
             try:
-                rows.add(number, job)
+                if is_large(item.raw for item in job.items if not item.digest):
+                    await tx.aside(partial(rows.add, number, job))
+                else:
+                    rows.add(number, job)
             except MailError as refusal:
                 refused[number] = refusal
-    stored = iter(await tx.call(APPEND, rows.parameters()) if rows.items else ())
+    if is_large(item.raw for job in jobs for item in job.items):
+        parameters = await tx.aside(rows.parameters)
+    else:
+        parameters = rows.parameters()
+    stored = iter(await tx.call(APPEND, parameters) if rows.items else ())
     results: list[Results] = []
     outgoing: list[queue.Outgoing] = []
+    events: list[trace.Event] = []
     for number, job in enumerate(jobs):
         if number in refused:
             results.append([refused[number]] * len(job.items))
@@ -185,9 +204,9 @@ async def append_jobs(tx: Tx, jobs: Sequence[Job]) -> list[Results]:
             tx.changed(Change(item.account_id, mailbox_id, appended.modseq, "mail"))
         results.append(outcome)
         if not job.items:
-            await trace.add(tx, job.events)
+            events.extend(job.events)
         if not outcome or any(isinstance(one, Appended) for one in outcome):
             outgoing.extend(job.outgoing)
-    if outgoing:
-        await queue.enqueue_many(tx, outgoing)
+    if outgoing or events:
+        await queue.enqueue_many(tx, outgoing, events)
     return results

@@ -28,12 +28,23 @@ AS $append$
 DECLARE
     item record;
     job int := -1;
-    which int;
     job_refused int;
-    announced bool;
-    traced bool := cardinality(e_job) > 0;
     keys bigint[];
     used_hashes bytea[] := '{}';
+    -- What has been accepted, in order: its rows are written together, as a statement for each would cost half of it all.
+    r_job int[] := '{}';
+    r_mail int[] := '{}';
+    r_account bigint[] := '{}';
+    r_mailbox bigint[] := '{}';
+    r_flags int[] := '{}';
+    r_keywords text[] := '{}';
+    r_date timestamptz[] := '{}';
+    r_trace_id text[] := '{}';
+    r_recipient text[] := '{}';
+    r_message bigint[] := '{}';
+    r_uid bigint[] := '{}';
+    r_modseq bigint[] := '{}';
+    r_thread bigint[] := '{}';
 BEGIN
     IF cardinality(i_job) > 1 THEN -- one alone is locked in this order anyway
         PERFORM FROM account_state a WHERE a.account_id = ANY(i_account) ORDER BY a.account_id FOR UPDATE;
@@ -44,20 +55,17 @@ BEGIN
     -- Nothing that may be long is in these rows: they are sorted, and a long text to a thousand people would fill
     -- gigabytes of the disk.
     FOR item IN
-        SELECT i.*, m.*
+        SELECT i.*, m.hash, m.size, m.keys_from, m.keys_to
         FROM unnest(i_job, i_atomic, i_mail, i_account, i_mailbox, i_flags, i_keywords, i_internal_date, i_trace_id,
                 i_recipient) WITH ORDINALITY
                 AS i(job, atomic, mail, account, mailbox, flags, keywords, internal_date, trace_id, recipient, n)
-            JOIN unnest(m_hash, m_size, m_header_size, m_sent_at, m_sent_on, m_has_attachment, m_message_id, m_body_at,
-                m_keys_from, m_keys_to) WITH ORDINALITY
-                AS m(hash, size, header_size, sent_at, sent_on, has_attachment, message_id, body_at, keys_from, keys_to,
-                mail) USING (mail)
+            JOIN unnest(m_hash, m_size, m_keys_from, m_keys_to) WITH ORDINALITY
+                AS m(hash, size, keys_from, keys_to, mail) USING (mail)
         ORDER BY i.n
     LOOP
         IF item.job <> job THEN
             job := item.job;
             job_refused := 0;
-            announced := false;
             IF item.atomic AND i_job[item.n + 1] = job THEN -- the only item of a job is refused by the UPDATE below
                 SELECT x.refused INTO job_refused FROM (
                     SELECT i.n, CASE
@@ -111,47 +119,72 @@ BEGIN
             FROM thread_key t WHERE t.account_id = item.account AND t.key = ANY(keys);
         INSERT INTO thread_key (account_id, key, thread_id)
             SELECT item.account, k, o_thread FROM unnest(keys) k ON CONFLICT DO NOTHING;
-        which := item.mail;
-        INSERT INTO message (account_id, id, blob, size, header_size, thread_id, created_modseq, received_at, sent_at,
-            sent_on, has_attachment, base_subject, sort_keys, ancestry, preview, envelope, bodystructure, headers, parts,
-            summary)
-        VALUES (item.account, o_message, item.hash, item.size, item.header_size, o_thread, o_modseq,
-            coalesce(item.internal_date, now()), item.sent_at, item.sent_on, item.has_attachment, m_base_subject[which],
-            m_sort_keys[which], m_ancestry[which], m_preview[which], m_envelope[which], m_bodystructure[which],
-            m_headers[which], m_parts[which], m_summary[which]);
-        INSERT INTO message_text
-            (account_id, docno, from_text, to_text, cc_text, bcc_text, subject_text, body_at, text)
-        VALUES (item.account, o_message, m_from[which], m_to[which], m_cc[which], m_bcc[which], m_subject[which],
-            item.body_at, m_text[which]);
-        INSERT INTO entry (account_id, mailbox_id, uid, message_id, modseq, flags, keywords, internal_date, size)
-        VALUES (item.account, item.mailbox, o_uid, o_message, o_modseq, item.flags, string_to_array(item.keywords, ' '),
-            coalesce(item.internal_date, now()), item.size);
-
-        -- In this order they are traced: what the protocol has to say of a job, then what became of its items.
-        IF traced AND NOT announced THEN
-            announced := true;
-            INSERT INTO trace_event
-                (at, trace_id, step, account_id, outbound_id, sender, recipient, message_id, detail)
-                SELECT coalesce(e.at, now()), e.trace_id, e.step, e.account_id, e.outbound_id, e.sender, e.recipient,
-                    e.message_id, e.detail::jsonb
-                FROM unnest(e_job, e_at, e_trace_id, e_step, e_account, e_outbound, e_sender, e_recipient,
-                    e_message_id, e_detail)
-                    AS e(job, at, trace_id, step, account_id, outbound_id, sender, recipient, message_id, detail)
-                WHERE e.job = item.job;
-        END IF;
-        IF item.trace_id IS NOT NULL THEN
-            INSERT INTO trace_event (trace_id, step, account_id, recipient, message_id, detail)
-            VALUES (item.trace_id, 'stored', item.account, item.recipient,
-                CASE WHEN NOT announced THEN item.message_id END, -- else the job's own step has it
-                jsonb_build_object('mailbox', item.mailbox, 'uid', o_uid, 'email', o_message));
-        END IF;
+        r_job := array_append(r_job, job);
+        r_mail := array_append(r_mail, item.mail);
+        r_account := array_append(r_account, item.account);
+        r_mailbox := array_append(r_mailbox, item.mailbox);
+        r_flags := array_append(r_flags, item.flags);
+        r_keywords := array_append(r_keywords, item.keywords);
+        r_date := array_append(r_date, coalesce(item.internal_date, now()));
+        r_trace_id := array_append(r_trace_id, item.trace_id);
+        r_recipient := array_append(r_recipient, item.recipient);
+        r_message := array_append(r_message, o_message);
+        r_uid := array_append(r_uid, o_uid);
+        r_modseq := array_append(r_modseq, o_modseq);
+        r_thread := array_append(r_thread, o_thread);
         used_hashes := used_hashes || item.hash;
         RETURN NEXT;
     END LOOP;
 
-    INSERT INTO blob (hash, size, data)
-        SELECT b.hash, length(b.data), b.data FROM unnest(m_hash, m_data) AS b(hash, data)
-        WHERE b.hash = ANY(used_hashes) ORDER BY b.hash
-        ON CONFLICT (hash) DO UPDATE SET touched_at = now();
+    INSERT INTO message (account_id, id, blob, size, header_size, thread_id, created_modseq, received_at, sent_at,
+        sent_on, has_attachment, base_subject, sort_keys, ancestry, preview, envelope, bodystructure, headers, parts,
+        summary)
+        SELECT r.account, r.message, m_hash[r.mail], m_size[r.mail], m_header_size[r.mail], r.thread, r.modseq, r.date,
+            m_sent_at[r.mail], m_sent_on[r.mail], m_has_attachment[r.mail], m_base_subject[r.mail], m_sort_keys[r.mail],
+            m_ancestry[r.mail], m_preview[r.mail], m_envelope[r.mail], m_bodystructure[r.mail], m_headers[r.mail],
+            m_parts[r.mail], m_summary[r.mail]
+        FROM unnest(r_account, r_message, r_mail, r_thread, r_modseq, r_date)
+            AS r(account, message, mail, thread, modseq, date);
+    INSERT INTO message_text (account_id, docno, from_text, to_text, cc_text, bcc_text, subject_text, body_at, text)
+        SELECT r.account, r.message, m_from[r.mail], m_to[r.mail], m_cc[r.mail], m_bcc[r.mail], m_subject[r.mail],
+            m_body_at[r.mail], m_text[r.mail]
+        FROM unnest(r_account, r_message, r_mail) AS r(account, message, mail);
+    INSERT INTO entry (account_id, mailbox_id, uid, message_id, modseq, flags, keywords, internal_date, size)
+        SELECT r.account, r.mailbox, r.uid, r.message, r.modseq, r.flags, string_to_array(r.keywords, ' '), r.date,
+            m_size[r.mail]
+        FROM unnest(r_account, r_mailbox, r_uid, r_message, r_modseq, r_flags, r_keywords, r_date, r_mail)
+            AS r(account, mailbox, uid, message, modseq, flags, keywords, date, mail);
+
+    -- In this order they are traced: what the protocol has to say of a job, then what became of its items.
+    INSERT INTO trace_event (at, trace_id, step, account_id, outbound_id, sender, recipient, message_id, detail)
+        SELECT t.at, t.trace_id, t.step, t.account, t.outbound, t.sender, t.recipient, t.message_id, t.detail
+        FROM (
+            SELECT e.job, 0 AS part, e.n, coalesce(e.at, now()) AS at, e.trace_id, e.step, e.account, e.outbound,
+                e.sender, e.recipient, e.message_id, e.detail::jsonb AS detail
+            FROM unnest(e_job, e_at, e_trace_id, e_step, e_account, e_outbound, e_sender, e_recipient, e_message_id,
+                e_detail) WITH ORDINALITY AS e(job, at, trace_id, step, account, outbound, sender, recipient,
+                message_id, detail, n)
+            WHERE e.job = ANY(r_job)
+            UNION ALL
+            SELECT r.job, 1, r.n, now(), r.trace_id, 'stored', r.account, NULL, NULL, r.recipient,
+                CASE WHEN r.job <> ALL(e_job) THEN m_message_id[r.mail] END, -- else the job's own step has it
+                jsonb_build_object('mailbox', r.mailbox, 'uid', r.uid, 'email', r.message)
+            FROM unnest(r_job, r_mail, r_account, r_mailbox, r_uid, r_message, r_trace_id, r_recipient)
+                WITH ORDINALITY AS r(job, mail, account, mailbox, uid, message, trace_id, recipient, n)
+            WHERE r.trace_id IS NOT NULL) AS t
+        ORDER BY t.job, t.part, t.n;
+
+    IF pg_column_size(m_data) < 2000000 THEN
+        INSERT INTO blob (hash, size, data)
+            SELECT b.hash, length(b.data), b.data FROM unnest(m_hash, m_data) AS b(hash, data)
+            WHERE b.hash = ANY(used_hashes) ORDER BY b.hash
+            ON CONFLICT (hash) DO UPDATE SET touched_at = now();
+    ELSE -- as rows they would be written to the disk and read again, which costs more than to look each of them up
+        INSERT INTO blob (hash, size, data)
+            SELECT b.hash, m_size[b.mail], m_data[b.mail]
+            FROM (SELECT m.hash, m.mail FROM unnest(m_hash) WITH ORDINALITY AS m(hash, mail)
+                WHERE m.hash = ANY(used_hashes) ORDER BY m.hash) AS b
+            ON CONFLICT (hash) DO UPDATE SET touched_at = now();
+    END IF;
 END
 $append$;

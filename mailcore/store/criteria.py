@@ -1,4 +1,4 @@
-"""What is searched for, and in which order: values that IMAP, JMAP and the webmail make and `store.search` compiles."""
+"""What is searched for, and in which order: values that IMAP, JMAP and the webmail make and `store.search` answers."""
 
 from __future__ import annotations
 
@@ -95,10 +95,10 @@ class Emails:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the index has told: emails by number, all below `beyond`, of which it knows nothing."""
+    """What the index has told: emails by number; instead of many of them a bit for each number that there is."""
 
-    ids: frozenset[int]
-    beyond: int
+    ids: tuple[int, ...]
+    bits: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,4 +166,4 @@ class Relevance:
     texts: tuple[Text, ...]
 
 
-Sort = Sequence[tuple[str | Relevance, bool]]  # (key of search.SORT_KEYS or Relevance, descending)
+Sort = Sequence[tuple[str | Relevance, bool]]  # (key of search_sql.SORT_KEYS or Relevance, descending)

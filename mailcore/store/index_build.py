@@ -28,17 +28,18 @@ GONE = 0.3
 _PIECE = 256  # blocks or rows of a filter written by one statement
 
 _DUE = """
-    SELECT i.account_id FROM search_index i JOIN account_state a USING (account_id)
+    FROM search_index i JOIN account_state a USING (account_id)
     WHERE (a.next_message - i.upto >= %(tail)s::bigint OR i.version <> %(version)s::text AND i.upto > 1
             OR i.removed > 0 AND i.removed > %(gone)s::float8 * (SELECT sum(s.messages) FROM search_segment s
                 WHERE s.account_id = i.account_id))
         AND (i.lease_until IS NULL OR i.lease_until < now())"""
 
-DUE = sql(f"SELECT EXISTS ({_DUE})")
+DUE = sql(f"SELECT count(*), coalesce(sum(a.next_message - i.upto), 0)::bigint {_DUE}")
 
 CLAIM_DUE = sql(f"""
     UPDATE search_index SET lease_until = now() + make_interval(secs => %(lease)s::float8), fence = fence + 1
-    WHERE account_id = ({_DUE} ORDER BY a.next_message - i.upto DESC LIMIT 1 FOR UPDATE OF i SKIP LOCKED)
+    WHERE account_id = (
+        SELECT i.account_id {_DUE} ORDER BY a.next_message - i.upto DESC LIMIT 1 FOR UPDATE OF i SKIP LOCKED)
     RETURNING account_id, fence, version""")
 
 CLAIM = sql("""
@@ -134,10 +135,13 @@ class Lost(Exception):
     """Somebody else has claimed the account meanwhile, or it is gone."""
 
 
-async def is_due(tx: Tx) -> bool:
-    """Whether there is anything to do for a worker. Reads two narrow rows per account."""
+async def due(tx: Tx) -> tuple[int, int]:
+    """In how many accounts there is something to do for a worker, and how many messages wait in them.
+
+    Reads two narrow rows per account.
+    """
     row = await tx.one(DUE, _due())
-    return row is not None and bool(row[0])
+    return (row[0], row[1]) if row else (0, 0)
 
 
 def _due() -> dict[str, object]:

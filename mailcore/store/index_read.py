@@ -18,7 +18,7 @@ from mailcore.store.index_words import VERSION, Run, runs
 BEYOND = sql("SELECT next_message FROM account_state WHERE account_id = %s::bigint")
 
 COVERED = sql("""
-    SELECT s.segment, s.first, s.beyond, s.documents, s.decides, s.natural_blocks, s.machine_blocks
+    SELECT s.segment, s.first, s.beyond, s.documents, s.messages, s.decides, s.natural_blocks, s.machine_blocks
     FROM search_index i JOIN search_segment s USING (account_id)
     WHERE i.account_id = %s::bigint AND i.version = %s::text ORDER BY s.first""")
 
@@ -50,6 +50,7 @@ class Covered:
     first: int
     beyond: int
     documents: bytes | None
+    messages: int
     decides: bool
     natural: int
     machine: int
@@ -66,11 +67,34 @@ class Index:
 
 @dataclass(slots=True)
 class Hits:
-    """Numbers of messages that have the words (`sure`), may have them (`maybe`), and ranges that are in no segment."""
+    """Messages that have the words for sure, by segment; numbers of such as may have them (`maybe`), and ranges that
+    are in no segment (`unread`)."""
 
-    sure: list[int] = field(default_factory=list)
+    sure: list[tuple[Covered, bytes]] = field(default_factory=list)
     maybe: list[int] = field(default_factory=list)
     unread: list[tuple[int, int]] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        """How many are sure."""
+        return sum(marked.count(1) for _, marked in self.sure)
+
+    def numbers(self) -> list[int]:
+        """Those that are sure."""
+        return [one for at, marked in self.sure for one in index_segment.numbers(at.first, at.documents, marked)]
+
+    def bitmap(self, others: Iterable[int], beyond: int) -> bytes:
+        """A bit for each number up to `beyond`, as Postgres' get_bit(bytea, bigint) reads them: what is sure, and
+        others."""
+        bits = 0
+        for at, marked in self.sure:
+            bits |= index_segment.bits(at.documents, marked) << at.first
+        size = beyond // 8 + 1
+        octets = bytearray(bits.to_bytes(max(size, (bits.bit_length() + 7) // 8), "little")[:size])
+        for number in others:
+            if number < beyond:
+                octets[number >> 3] |= 1 << (number & 7)
+        return bytes(octets)
 
 
 def can_look_up(needle: str) -> bool:
@@ -79,32 +103,39 @@ def can_look_up(needle: str) -> bool:
 
 
 async def opened(tx: Tx, account_id: int, also: tuple[str, Params]) -> tuple[Index, list[Row]]:
-    """The account's index as it is now, and what `also` found in the same round trip."""
+    """The account's index as it is now, and what `also` found in the same round trip.
+
+    Statements may see states of their own: segments may hold messages that came after `beyond` was read.
+    """
     others, beyond, rows = await tx.batch(also, (BEYOND, (account_id,)), (COVERED, (account_id, VERSION)))
     return Index(account_id, beyond[0][0] if beyond else 1, tuple([Covered(*row) for row in rows])), others
 
 
-async def find(tx: Tx, index: Index, needle: str, part: Part) -> Hits:
-    """Look up a folded text in the header, the body or anywhere."""
+async def find(tx: Tx, index: Index, needle: str, part: Part, *, decides: bool = True) -> Hits:
+    """Look up a folded text in the header, the body or anywhere; without `decides` nothing is sure."""
     wanted, decide = runs(needle)
     hits = Hits()
-    found: dict[int, set[int]] = {}
+    found: dict[int, bytes] = {}  # of each segment, for each message 1 if it may have the text
     left: list[Covered] = list(index.segments) if wanted else []
     for run in wanted:
-        sections = await _sections(tx, index.account_id, left, run)
+        marked = await _marked(tx, index.account_id, left, run)
         for segment in left:
             number = segment.number
-            if number in sections:
-                messages = index_segment.messages(sections[number], part)
-                found[number] = found[number] & messages if number in found else messages
+            if number in marked:
+                messages = index_segment.messages(marked[number], part)
+                found[number] = index_segment.both(found[number], messages) if number in found else messages
             else:  # replaced in the meantime
                 found.pop(number, None)
-        left = [segment for segment in left if len(found.get(segment.number, ())) > FEW]
+        left = [segment for segment in left if found.get(segment.number, b"").count(1) > FEW]
     at = 1
     for segment in index.segments:
         if segment.number in found:
-            numbers = index_segment.numbers(segment.first, segment.documents, found[segment.number])
-            (hits.sure if decide and segment.decides else hits.maybe).extend(numbers)
+            these = found[segment.number]
+            if 1 in these:
+                if decide and decides and segment.decides:
+                    hits.sure.append((segment, these))
+                else:
+                    hits.maybe += index_segment.numbers(segment.first, segment.documents, these)
             if segment.first > at:
                 hits.unread.append((at, segment.first))
             at = segment.beyond
@@ -113,18 +144,18 @@ async def find(tx: Tx, index: Index, needle: str, part: Part) -> Hits:
     return hits
 
 
-async def _sections(tx: Tx, account_id: int, segments: Sequence[Covered], run: Run) -> dict[int, set[int]]:
-    """By segment, the sections where a run occurs; segments that are not there any more are missing."""
-    found: dict[int, set[int]] = {}
+async def _marked(tx: Tx, account_id: int, segments: Sequence[Covered], run: Run) -> dict[int, bytearray]:
+    """By segment, a 1 for each section where a run occurs; segments that are not there any more are missing."""
+    found: dict[int, bytearray] = {}
     keys: list[tuple[int, int]] = []
     for at in range(0, len(segments), FILTERS_AT_ONCE):
         piece = segments[at : at + FILTERS_AT_ONCE]
         rows = await _filter(tx, account_id, piece, run)
         for segment in piece:
             if segment.number in rows:
-                found[segment.number] = set()
                 blocks = index_segment.blocks_of(run, segment.natural, segment.machine, rows[segment.number])
                 keys += [(segment.number, block) for block in blocks]
+                found[segment.number] = bytearray(2 * segment.messages if blocks else 0)
     for at in range(0, len(keys), AT_ONCE):
         asked = keys[at : at + AT_ONCE]
         names = {
@@ -136,7 +167,7 @@ async def _sections(tx: Tx, account_id: int, segments: Sequence[Covered], run: R
         for number, block, words, sections in await tx.fetch(BLOCKS, names):
             del missing[number, block]
             if number in found:
-                found[number].update(*index_segment.sections(run, words, sections))
+                index_segment.mark(run, words, sections, found[number])
         for number, _ in missing:
             found.pop(number, None)
     return found
@@ -156,11 +187,3 @@ async def _filter(tx: Tx, account_id: int, segments: Sequence[Covered], run: Run
         for number, row, bits in await tx.fetch(FILTER, names):
             there[number][row] = bits
     return {number: rows for number, rows in there.items() if len(rows) == len(asked[number])}
-
-
-def bitmap(numbers: Iterable[int], beyond: int) -> bytes:
-    """Numbers below `beyond`, a bit each, as Postgres' get_bit(bytea, bigint) reads them."""
-    bits = bytearray((beyond + 7) // 8)
-    for number in numbers:
-        bits[number >> 3] |= 1 << (number & 7)
-    return bytes(bits)

@@ -10,17 +10,27 @@ from __future__ import annotations
 import sys
 import zlib
 from array import array
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from enum import IntEnum
+from itertools import accumulate, chain, compress
 from operator import sub
 from typing import Literal
 
-from mailcore.store.index_words import MACHINE_GRAM, NATURAL_GRAM, SLOTS, Run, asked_slots, is_machine, slots, words
+from mailcore.store.index_words import (
+    GRAM,
+    MACHINE_LENGTH,
+    SHORT_GRAM,
+    SLOTS,
+    Run,
+    asked_slots,
+    is_machine,
+    slots,
+    words,
+)
 
 # A segment is full with so many messages (sections are 16-bit numbers) or pairs of word and section; the latter bounds
-# what building one takes: about 150 MB.
+# what building one takes: about 150 MB, twice that where every fifth word is new.
 MAX_DOCUMENTS = 32_000
 MAX_PAIRS = 4_000_000
 
@@ -31,12 +41,28 @@ _ROW = 2048  # octets of a row of the filter, before compression
 Part = Literal["header", "body", "any"]
 
 
+class Kind(IntEnum):
+    """The filters: for natural words two, one of them for runs that are too short for the other."""
+
+    SHORT = 0
+    NATURAL = 1
+    MACHINE = 2
+
+    @property
+    def machine(self) -> bool:
+        return self is Kind.MACHINE
+
+    @property
+    def gram(self) -> int:
+        return SHORT_GRAM if self is Kind.SHORT else GRAM
+
+
 @dataclass(frozen=True, slots=True)
 class Segment:
     """What is stored of a segment. `documents`: its messages' numbers less `first`, packed; None: all in the range.
 
-    `blocks`: (words, sections) of each, the natural ones first. `filters`: (row, bits); rows of machine words' filter
-    count down from -1. `decides`: a word is in a message's text if, and only if, it is in the segment.
+    `blocks`: (words, sections) of each, the natural ones first. `filters`: (row, bits). `decides`: a word is in a
+    message's text if, and only if, it is in the segment.
     """
 
     first: int
@@ -66,7 +92,7 @@ class Builder:
     documents: list[int] = field(default_factory=list)
     pairs: int = 0
     decides: bool = True
-    _words: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    _words: dict[str, int | list[int]] = field(default_factory=dict)  # most words are in one section
 
     @property
     def is_full(self) -> bool:
@@ -82,10 +108,15 @@ class Builder:
             self.decides = False
             of_header |= more
         at = self._words
-        for word in of_header:
-            at[word].append(section)
-        for word in of_body:
-            at[word].append(section + 1)
+        for place, found in enumerate((of_header, of_body), section):
+            for word in found:
+                known = at.get(word)
+                if known is None:
+                    at[word] = place
+                elif isinstance(known, int):
+                    at[word] = [known, place]
+                else:
+                    known.append(place)
         self.pairs += len(of_header) + len(of_body)
 
     def finish(self, first: int, beyond: int) -> Segment:
@@ -93,15 +124,14 @@ class Builder:
         natural: list[str] = []
         machine: list[str] = []
         for word in sorted(self._words):
-            (machine if is_machine(word) else natural).append(word)
+            (machine if len(word) >= MACHINE_LENGTH and is_machine(word) else natural).append(word)
         pieces = [
             [found[at : at + size] for at in range(0, len(found), size)]
             for found, size in ((natural, NATURAL_WORDS), (machine, MACHINE_WORDS))
         ]
         dense = len(self.documents) == beyond - first
         offsets = array("I", [docno - first for docno in self.documents])
-        filters = [*_filter(pieces[0], NATURAL_GRAM)]
-        filters += [(-1 - row, bits) for row, bits in _filter(pieces[1], MACHINE_GRAM)]
+        filters = [(len(Kind) * row + kind, bits) for kind in Kind for row, bits in _filter(pieces[kind.machine], kind)]
         return Segment(
             first,
             beyond,
@@ -116,16 +146,14 @@ class Builder:
         )
 
     def _block(self, block: Sequence[str]) -> tuple[bytes, bytes]:
-        counts = array("H")
-        gaps = array("H")
-        for word in block:
-            sections = self._words[word]
-            counts.append(len(sections))
-            gaps.append(sections[0])
-            if len(sections) > 1:
-                gaps.extend(map(sub, sections[1:], sections))
+        where = [(one,) if isinstance(one, int) else one for one in map(self._words.__getitem__, block)]
+        flat = list(chain.from_iterable(where))
+        counts = list(map(len, where))
+        gaps = [0, *map(sub, flat[1:], flat)]
+        for at in accumulate(counts[:-1], initial=0):
+            gaps[at] = flat[at]  # of each word the first section itself
         text = "\n" + "\n".join(block) + "\n"
-        return zlib.compress(text.encode()), zlib.compress(_planes(counts) + _planes(gaps))
+        return zlib.compress(text.encode()), zlib.compress(_planes(array("H", counts)) + _planes(array("H", gaps)))
 
 
 def _little(numbers: array[int]) -> array[int]:
@@ -150,12 +178,12 @@ def _unplaned(octets: bytes) -> array[int]:
     return _little(numbers)
 
 
-def _filter(blocks: Sequence[Sequence[str]], gram: int) -> Iterator[tuple[int, bytes]]:
+def _filter(blocks: Sequence[Sequence[str]], kind: Kind) -> Iterator[tuple[int, bytes]]:
     if not blocks:
         return
     bits = [0] * SLOTS
     for number, block in enumerate(blocks):
-        for slot in slots(block, gram):
+        for slot in slots(block, kind.gram):
             bits[slot] |= 1 << number
     width, per_row = _layout(len(blocks))
     for at in range(0, SLOTS, per_row):
@@ -171,30 +199,30 @@ def _layout(blocks: int) -> tuple[int, int]:
 # --- reading --------------------------------------------------------------------------------------------------------
 
 
-def _asked(run: Run, natural: int, machine: int) -> Iterator[tuple[bool, int, int]]:
-    """(of machine words, row, slot) of the filter for a run."""
-    for is_of_machine, blocks, gram in ((False, natural, NATURAL_GRAM), (True, machine, MACHINE_GRAM)):
+def _asked(run: Run, natural: int, machine: int) -> Iterator[tuple[Kind, int, int]]:
+    """(which filter, row, slot) for a run. Words of machines have no short grams: all their blocks are left."""
+    short = len(run.text) < GRAM
+    for kind, blocks in ((Kind.SHORT, natural),) if short else ((Kind.NATURAL, natural), (Kind.MACHINE, machine)):
         if blocks:
             per_row = _layout(blocks)[1]
-            for slot in asked_slots(run.text, gram):
-                row = slot // per_row
-                yield is_of_machine, -1 - row if is_of_machine else row, slot
+            for slot in asked_slots(run.text):
+                yield kind, len(Kind) * (slot // per_row) + kind, slot
 
 
 def filter_rows(run: Run, natural: int, machine: int) -> set[int]:
-    """Rows of the filter that tell where a run may occur, in a segment of so many natural and machine blocks."""
+    """Rows of the filters that tell where a run may occur, in a segment of so many natural and machine blocks."""
     return {row for _, row, _ in _asked(run, natural, machine)}
 
 
 def blocks_of(run: Run, natural: int, machine: int, rows: Mapping[int, bytes]) -> list[int]:
     """Numbers of the blocks where a run may occur. `rows`: those of `filter_rows`, as stored."""
-    left = {False: (1 << natural) - 1, True: (1 << machine) - 1}
+    left = [(1 << natural) - 1, (1 << machine) - 1]
     inflated = {row: zlib.decompress(bits) for row, bits in rows.items()}
-    for of_machine, row, slot in _asked(run, natural, machine):
-        width, per_row = _layout(machine if of_machine else natural)
+    for kind, row, slot in _asked(run, natural, machine):
+        width, per_row = _layout(machine if kind.machine else natural)
         at = slot % per_row * width
-        left[of_machine] &= int.from_bytes(inflated[row][at : at + width], "little")
-    return _ones(left[False]) + [natural + number for number in _ones(left[True])]
+        left[kind.machine] &= int.from_bytes(inflated[row][at : at + width], "little")
+    return _ones(left[0]) + [natural + number for number in _ones(left[1])]
 
 
 def _ones(bits: int) -> list[int]:
@@ -206,8 +234,8 @@ def _ones(bits: int) -> list[int]:
     return found
 
 
-def sections(run: Run, block: bytes, where: bytes) -> Iterator[Iterable[int]]:
-    """The sections, ascending, of each word of a block that a run occurs in."""
+def mark(run: Run, block: bytes, where: bytes, marked: bytearray) -> None:
+    """Put a 1 for each section of the words of a block that a run occurs in."""
     text = zlib.decompress(block)
     pattern = run.pattern
     at = text.find(pattern)
@@ -221,23 +249,53 @@ def sections(run: Run, block: bytes, where: bytes) -> Iterator[Iterable[int]]:
     while at >= 0:
         word += text.count(b"\n", seen, at + run.starts)
         seen = at + run.starts
-        yield accumulate(gaps[starts[word] : starts[word + 1]])
+        for section in accumulate(gaps[starts[word] : starts[word + 1]]):
+            marked[section] = 1
         at = text.find(pattern, text.find(b"\n", seen))
 
 
-def messages(found: set[int], part: Part) -> set[int]:
-    """Which messages of a segment have sections among these in a part."""
+def messages(marked: bytes | bytearray, part: Part) -> bytes:
+    """Of marked sections the messages that have one in a part, a 1 for each."""
+    header, body = bytes(marked[::2]), bytes(marked[1::2])
     if part == "any":
-        return {section >> 1 for section in found}
-    wanted = part == "body"
-    return {section >> 1 for section in found if section & 1 == wanted}
+        return (int.from_bytes(header) | int.from_bytes(body)).to_bytes(len(header))
+    return header if part == "header" else body
 
 
-def numbers(first: int, documents: bytes | None, found: Iterable[int]) -> list[int]:
-    """The numbers of a segment's messages in the account."""
+def both(one: bytes, other: bytes) -> bytes:
+    """What is marked in both; empty where nothing is in one of them."""
+    size = min(len(one), len(other))
+    return (int.from_bytes(one[:size]) & int.from_bytes(other[:size])).to_bytes(size)
+
+
+def numbers(first: int, documents: bytes | None, marked: bytes) -> list[int]:
+    """The numbers in the account of a segment's messages that are marked."""
+    found = []
+    at = marked.find(1)
+    while at >= 0:
+        found.append(at)
+        at = marked.find(1, at + 1)
     if documents is None:
         return [first + one for one in found]
+    offsets = _offsets(documents)
+    return [first + offsets[one] for one in found]
+
+
+_DIGITS = bytes.maketrans(b"\0\1", b"01")
+
+
+def bits(documents: bytes | None, marked: bytes) -> int:
+    """The messages that are marked, a bit for each: the lowest is that of the segment's first number."""
+    if documents is not None:
+        offsets = _offsets(documents)
+        spread = bytearray(offsets[-1] + 1)
+        for offset in compress(offsets, marked):
+            spread[offset] = 1
+        marked = bytes(spread)
+    return int(marked[::-1].translate(_DIGITS), 2)
+
+
+def _offsets(documents: bytes) -> array[int]:
     offsets = array("I")
     offsets.frombytes(zlib.decompress(documents))
-    offsets = _little(offsets)
-    return [first + offsets[one] for one in found]
+    return _little(offsets)

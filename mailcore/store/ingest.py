@@ -14,7 +14,7 @@ from psycopg.errors import DeadlockDetected
 
 from mailcore import db
 from mailcore.errors import Code, MailError
-from mailcore.store.append import Incoming, Job, Results, append_jobs, is_one_statement
+from mailcore.store.append import Incoming, Job, Results, append_jobs, is_one_statement, kind
 from mailcore.store.queue import Outgoing
 from mailcore.store.trace import Event
 
@@ -28,6 +28,8 @@ MAX_OCTETS = 8 * 1024 * 1024
 FLIGHTS = 4
 PATIENCE = 0.03  # seconds
 LARGE = 1024 * 1024  # octets; hashing more takes long enough for others to notice
+
+Batch = list[tuple[Job, asyncio.Future[Results]]]
 
 
 class Ingest:
@@ -71,15 +73,17 @@ class Ingest:
                     self._overtake = asyncio.get_running_loop().call_later(PATIENCE, self._patience_ended)
                 return
             impatient = False
-            batch, messages, octets = [], 0, 0
+            batch: Batch = []
+            messages = octets = 0
             while self._waiting and messages < MAX_MESSAGES and octets < MAX_OCTETS:
                 job, future = self._waiting.popleft()
                 batch.append((job, future))
                 messages += len(job.items) + len(job.outgoing)
-                octets += sum(len(item.raw) for item in job.items)
-            flight = asyncio.create_task(self._fly(batch))
-            self._flights.add(flight)
-            flight.add_done_callback(self._landed)
+                octets += _octets((job,))
+            for part in _alike(batch):
+                flight = asyncio.create_task(self._fly(part))
+                self._flights.add(flight)
+                flight.add_done_callback(self._landed)
 
     def _patience_ended(self) -> None:
         self._overtake = None
@@ -92,10 +96,12 @@ class Ingest:
             self._overtake = None
         self._pump()
 
-    async def _fly(self, batch: list[tuple[Job, asyncio.Future[Results]]]) -> None:
+    async def _fly(self, batch: Batch) -> None:
         try:
             jobs = [job for job, _ in batch]
             async with db.single() if is_one_statement(jobs) else db.transaction() as tx:
+                if _octets(jobs) > MAX_OCTETS + LARGE:
+                    tx.let_go()
                 results = await append_jobs(tx, jobs)
         except Exception as error:
             away = isinstance(error, MailError) and error.code is Code.UNAVAILABLE
@@ -117,10 +123,23 @@ class Ingest:
                     future.set_result(result)
 
     @staticmethod
-    def _fail(batch: list[tuple[Job, asyncio.Future[Results]]], error: MailError) -> None:
+    def _fail(batch: Batch, error: MailError) -> None:
         for _, future in batch:
             if not future.done():
                 future.set_exception(error)
+
+
+def _alike(batch: Batch) -> list[Batch]:
+    """The batch in parts that take one statement each; what is stored as well as queued needs a transaction."""
+    parts: dict[str, Batch] = {}
+    for each in batch:
+        parts.setdefault(kind(each[0]), []).append(each)
+    return list(parts.values())
+
+
+def _octets(jobs: Sequence[Job]) -> int:
+    stored = sum(len(item.raw) for job in jobs for item in job.items)
+    return stored + sum(len(one.raw) for job in jobs for one in job.outgoing if one.raw is not None)
 
 
 def _hashed(items: Sequence[Incoming]) -> list[Incoming]:

@@ -29,8 +29,8 @@ GET = sql("""
 
 # Which transaction wrote a row is as good as a version of it.
 VERSIONS = sql("""
-    SELECT mailbox_id, name, xmin::text FROM annotation
-    WHERE account_id = %s::bigint AND reader_id = ANY(%s::bigint[])""")
+    SELECT account_id, mailbox_id, name, xmin::text FROM annotation
+    WHERE account_id = ANY(%s::bigint[]) AND reader_id = ANY(%s::bigint[])""")
 
 PUT = sql("""
     INSERT INTO annotation (account_id, mailbox_id, reader_id, name, value)
@@ -64,9 +64,10 @@ async def get(
     return found
 
 
-async def versions(tx: Tx, account_id: int, reader_id: int) -> list[tuple[int, str, str]]:
-    """(mailbox, entry, version) of what a reader sees beside an account's mailboxes; a new value is a new version."""
-    return [(row[0], row[1], row[2]) for row in await tx.fetch(VERSIONS, (account_id, [SHARED, reader_id]))]
+async def versions(tx: Tx, account_ids: Collection[int], reader_id: int) -> list[tuple[int, int, str, str]]:
+    """(account, mailbox, entry, version) of what a reader sees beside mailboxes; a new value is a new version."""
+    rows = await tx.fetch(VERSIONS, (list(account_ids), [SHARED, reader_id]))
+    return [(row[0], row[1], row[2], row[3]) for row in rows]
 
 
 async def put(tx: Tx, account_id: int, mailbox_id: int, reader_id: int, entries: Mapping[str, bytes | None]) -> None:

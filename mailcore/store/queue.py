@@ -8,23 +8,31 @@ What an administrator does to the queue is in `queue_admin`.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Literal
 
 from accounts.addresses import AddressError, Parsed, parse_address
-from mailcore.db import Row, Tx, sql
+from mailcore.arrays import Bools, Byteas, Int4s, Int8s, Texts, columns
+from mailcore.db import Row, Tx, is_large, sql
 from mailcore.errors import Code, MailError
-from mailcore.store import trace
+from mailcore.store import suppression, trace
+from mailcore.store.queue_claims import CLAIMS, CLAIMS_BY_PRIORITY
+from mailcore.store.queue_entry import ENQUEUE, MESSAGE, RECIPIENT
 from mailcore.wake import Change
+from mailcore.wire.smtp.params import By
 
 State = Literal["queued", "held", "delivered", "failed"]
+# BODY of RFC 6152 and RFC 3030; BINARYMIME is sent octet by octet, in chunks or not at all.
+Body = Literal["7BIT", "8BITMIME", "BINARYMIME"]
 
 LEASE_SECONDS = 120
-# A row whose claims died this often in a row without a result is taken to kill its worker, and set aside.
-MAX_UNREPORTED = 5
 MAX_REPLY = 2000
+# Octets of a message that are read at a time: the event loop copies them.
+PIECE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +50,9 @@ class Outgoing:
 
     `account_id` is the account that submitted it and thereby may use `sender`: its mail is DKIM-signed with the
     sender's domain and loses its Bcc field. Mail that only passes through (a forward) has None and leaves as it came.
+    `requiretls` (RFC 8689): True = REQUIRETLS was given with MAIL, False = its header says "TLS-Required: No", None =
+    what the recipients' domains publish decides. `by` (RFC 2852) counts from when the message may leave; `priority`
+    is that of RFC 6710, -9 to 9.
     """
 
     sender: str
@@ -53,16 +64,22 @@ class Outgoing:
     account_id: int | None = None
     prepend: bytes = b""
     smtputf8: bool = False
-    body_8bit: bool = False
+    body: Body = "7BIT"
+    requiretls: bool | None = None
     dsn_ret: str | None = None
     dsn_envid: str | None = None
     send_after: datetime | None = None
     message_id: str | None = None
+    by: By | None = None
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A recipient that this worker may deliver to until its lease ends. Ages in seconds, by the database's clock."""
+    """A recipient that this worker may deliver to until its lease ends. Ages in seconds, by the database's clock.
+
+    `deadline`, by this process's `time.monotonic`, is when the sender's time is over; `by_mode` says what then (`By`).
+    """
 
     recipient_id: int
     fence: int
@@ -81,13 +98,41 @@ class Claimed:
     size: int
     prepend: bytes
     smtputf8: bool
-    body_8bit: bool
+    body: Body
+    requiretls: bool | None
     dsn_ret: str | None
     dsn_envid: str | None
     trace_id: str
     account_id: int | None
     created_at: datetime
     age: float
+    released: bool = False  # by a person: no rule may hold it again
+    priority: int = 0
+    deadline: float | None = None
+    by_mode: str | None = None
+    late_notified: bool = False
+
+    @property
+    def by(self) -> By | None:
+        """The time that is left, for the next server."""
+        if self.deadline is None or self.by_mode is None:
+            return None
+        return By(int(self.deadline - time.monotonic()), self.by_mode)
+
+    @property
+    def is_late(self) -> bool:
+        """The sender's time is over."""
+        return self.deadline is not None and time.monotonic() >= self.deadline
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Of a destination's mail, that of senders whose domain fits `mine` (LIKE patterns; None = all; "" = the null
+    sender) and none of `others`; `name` is that of its pause."""
+
+    name: str
+    mine: Sequence[str] | None
+    others: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,23 +149,6 @@ class Result:
     delay_notified: bool = False
 
 
-@dataclass(slots=True)
-class _Columns:
-    """Recipients as arrays, one statement for however many there are."""
-
-    n: list[int] = field(default_factory=list)
-    address: list[str] = field(default_factory=list)
-    destination: list[str] = field(default_factory=list)
-    notify: list[str | None] = field(default_factory=list)
-    orcpt: list[str | None] = field(default_factory=list)
-
-
-# The row is written only when it is not fresh: storing a blob again right away costs no update.
-STORE_BLOBS = sql("""
-    INSERT INTO blob (hash, size, data)
-    SELECT * FROM unnest(%b::bytea[], %b::bigint[], %b::bytea[])
-    ON CONFLICT (hash) DO UPDATE SET touched_at = now() WHERE blob.touched_at < now() - interval '10 minutes'""")
-
 # In the order of their hashes, as everybody locks them.
 TOUCH_BLOBS = sql("""
     WITH stale AS (
@@ -129,55 +157,17 @@ TOUCH_BLOBS = sql("""
     UPDATE blob SET touched_at = now() FROM stale WHERE blob.hash = stale.hash""")
 
 COUNT_BLOBS = sql("SELECT count(*) FROM blob WHERE hash = ANY(%s::bytea[])")
-BLOB = sql("SELECT data FROM blob WHERE hash = %s::bytea")
-BLOBS = sql("SELECT hash, data FROM blob WHERE hash = ANY(%s::bytea[])")
+BLOB_PIECE = sql("""
+    SELECT substring(data FROM %s::int + 1 FOR %s::int), octet_length(data) FROM blob WHERE hash = %s::bytea""")
+BLOBS = sql("SELECT hash, data FROM blob WHERE hash = ANY(%b::bytea[])")
 
-ENQUEUE = sql("""
-    WITH message AS (
-        SELECT nextval('outbound_id_seq') AS id, m.*
-        FROM unnest(%(trace)s::text[], %(account)s::bigint[], %(sender)s::text[], %(blob)b::bytea[], %(size)s::bigint[],
-            %(prepend)b::bytea[], %(smtputf8)s::bool[], %(body_8bit)s::bool[], %(ret)s::text[], %(envid)s::text[],
-            %(send_after)s::timestamptz[]) WITH ORDINALITY AS m(trace_id, account_id, sender, blob, size, prepend,
-            smtputf8, body_8bit, dsn_ret, dsn_envid, send_after, n)
-    ), kept AS (
-        INSERT INTO outbound (id, trace_id, account_id, sender, blob, size, prepend, smtputf8, body_8bit, dsn_ret,
-            dsn_envid, send_after)
-        SELECT id, trace_id, account_id, sender, blob, size, prepend, smtputf8, body_8bit, dsn_ret, dsn_envid,
-            coalesce(send_after, now())
-        FROM message
-    ), recipients AS (
-        INSERT INTO outbound_recipient (outbound_id, address, destination, notify, orcpt, next_attempt_at)
-        SELECT message.id, r.address, r.destination, r.notify, r.orcpt, greatest(now(), message.send_after)
-        FROM unnest(%(r_n)s::bigint[], %(r_address)s::text[], %(r_destination)s::text[], %(r_notify)s::text[],
-            %(r_orcpt)s::text[]) WITH ORDINALITY AS r(n, address, destination, notify, orcpt, position)
-        JOIN message ON message.n = r.n ORDER BY r.position
-    )
-    SELECT id FROM message ORDER BY n""")
-
-_CLAIM = """
-    WITH due AS (
-        SELECT id FROM outbound_recipient
-        WHERE state = 'queued' AND {which} AND next_attempt_at <= now() AND (lease_until IS NULL OR lease_until < now())
-            AND unreported {unreported}
-        ORDER BY next_attempt_at, id LIMIT %(limit)s::int FOR UPDATE SKIP LOCKED
-    )
-    UPDATE outbound_recipient r
-    SET lease_until = now() + make_interval(secs => %(lease)s::float8), fence = fence + 1, attempts = attempts + 1,
-        unreported = unreported + 1
-    FROM due, outbound o WHERE r.id = due.id AND o.id = r.outbound_id
-    RETURNING r.id, r.fence, r.outbound_id, r.address, r.destination, r.attempts, r.notify, r.orcpt, r.delay_notified,
-        r.last_code, r.last_reply, r.last_host, o.sender, o.blob, o.size, o.prepend, o.smtputf8, o.body_8bit, o.dsn_ret,
-        o.dsn_envid, o.trace_id, o.account_id, o.created_at,
-        extract(epoch FROM now() - greatest(o.created_at, o.send_after))::float8"""
-
-# A worker died with these; they come one at a time, so that the innocent are not set aside with the guilty.
-_SUSPECT = f"BETWEEN 1 AND {MAX_UNREPORTED - 1}"
-CLAIM_DESTINATION = sql(_CLAIM.format(which="destination = %(destination)s::text", unreported="= 0"))
-CLAIM_DESTINATION_SUSPECT = sql(_CLAIM.format(which="destination = %(destination)s::text", unreported=_SUSPECT))
-CLAIM_ANY = sql(_CLAIM.format(which="true", unreported="= 0"))
-CLAIM_ANY_SUSPECT = sql(_CLAIM.format(which="true", unreported=_SUSPECT))
-CLAIM_OUTBOUND = sql(_CLAIM.format(which="outbound_id = %(outbound)s::bigint", unreported="= 0"))
-CLAIM_OUTBOUND_SUSPECT = sql(_CLAIM.format(which="outbound_id = %(outbound)s::bigint", unreported=_SUSPECT))
+# A row for each content, or one row without; what is hosted here and whether anybody is suppressed stands in each.
+FACTS = sql(f"""
+    SELECT here.names, listed.any, b.hash, b.data
+    FROM (SELECT array_agg(name::text) AS names FROM accounts_domain WHERE name = ANY(%b::text[])) AS here
+    CROSS JOIN (SELECT EXISTS (SELECT FROM suppression WHERE address = ANY(%b::text[]) AND {suppression.ACTIVE}) AS any)
+        AS listed
+    LEFT JOIN blob b ON b.hash = ANY(%b::bytea[])""")
 
 LOCK_CLAIMS = sql("""
     SELECT r.id FROM outbound_recipient r JOIN unnest(%(ids)s::bigint[], %(fences)s::bigint[]) AS c(id, fence)
@@ -196,50 +186,45 @@ GIVE_BACK = sql("""
     FROM unnest(%(ids)s::bigint[], %(fences)s::bigint[]) AS c(id, fence)
     WHERE r.id = c.id AND r.fence = c.fence AND r.lease_until IS NOT NULL""")
 
-# A row that was put on hold in mid-delivery stays held unless the delivery settled it.
-RECORD = sql("""
+PUT_OFF = sql("""
     UPDATE outbound_recipient r
-    SET state = CASE WHEN v.state = 'queued' THEN r.state ELSE v.state END, lease_until = NULL, unreported = 0,
-        last_code = v.code, last_reply = v.reply, last_host = v.host,
-        next_attempt_at = CASE WHEN v.state = 'queued' THEN now() + make_interval(secs => v.retry_in)
-            ELSE r.next_attempt_at END,
-        delay_notified = r.delay_notified OR v.delay_notified,
-        finished_at = CASE WHEN v.state IN ('delivered', 'failed') THEN now() END
-    FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::int[], %s::text[], %s::text[], %s::float8[], %s::bool[])
-        AS v(id, fence, state, code, reply, host, retry_in, delay_notified)
-    WHERE r.id = v.id AND r.fence = v.fence AND r.lease_until IS NOT NULL AND r.state IN ('queued', 'held')
-    RETURNING r.id""")
+    SET lease_until = NULL, attempts = attempts - 1, unreported = unreported - 1,
+        next_attempt_at = greatest(next_attempt_at, now() + make_interval(secs => %(wait)s::float8))
+    FROM unnest(%(ids)s::bigint[], %(fences)s::bigint[]) AS c(id, fence)
+    WHERE r.id = c.id AND r.fence = c.fence AND r.lease_until IS NOT NULL""")
 
-# Steps from one destination to the next through the index instead of reading every queued row.
-DUE = sql("""
-    WITH RECURSIVE name AS (
-        (SELECT destination FROM outbound_recipient WHERE state = 'queued' ORDER BY destination LIMIT 1)
-        UNION ALL
-        SELECT (SELECT r.destination FROM outbound_recipient r
-            WHERE r.state = 'queued' AND r.destination > name.destination ORDER BY r.destination LIMIT 1)
-        FROM name WHERE name.destination IS NOT NULL
+# A row that was put on hold in mid-delivery stays held unless the delivery settled it. What stands in the trace, and
+# whose strikes a delivery wipes out, goes by the recipients whose fence was right; `of` is their number. IS TRUE keeps
+# Postgres from joining row by row, because it takes arrays for short: it looks into a hash table instead.
+RECORD = sql("""
+    WITH done AS (
+        UPDATE outbound_recipient r
+        SET state = CASE WHEN v.state = 'queued' THEN r.state ELSE v.state END,
+            held_reason = CASE WHEN v.state = 'held' THEN v.reply ELSE r.held_reason END,
+            lease_until = NULL, unreported = 0, last_code = v.code, last_reply = v.reply, last_host = v.host,
+            next_attempt_at = CASE WHEN v.state = 'queued' THEN now() + make_interval(secs => v.retry_ms / 1000.0)
+                ELSE r.next_attempt_at END,
+            delay_notified = r.delay_notified OR v.delay_notified,
+            finished_at = CASE WHEN v.state IN ('delivered', 'failed') THEN now() END
+        FROM unnest(%b::bigint[], %b::bigint[], %b::text[], %b::bigint[], %b::text[], %b::text[], %b::bigint[],
+            %b::bool[]) AS v(id, fence, state, code, reply, host, retry_ms, delay_notified)
+        WHERE r.id = v.id AND r.fence = v.fence AND r.lease_until IS NOT NULL AND r.state IN ('queued', 'held')
+        RETURNING r.id
+    ), traced AS (
+        INSERT INTO trace_event (at, trace_id, step, account_id, outbound_id, sender, recipient, message_id, detail)
+        SELECT coalesce(e.at, now()), e.trace_id, e.step, e.account_id, e.outbound_id, e.sender, e.recipient,
+            e.message_id, e.detail::jsonb
+        FROM unnest(%b::bigint[], %b::timestamptz[], %b::text[], %b::text[], %b::bigint[], %b::bigint[], %b::text[],
+            %b::text[], %b::text[], %b::text[]) WITH ORDINALITY AS e(of, at, trace_id, step, account_id, outbound_id,
+            sender, recipient, message_id, detail, n)
+        WHERE (e.of IN (SELECT id FROM done)) IS TRUE ORDER BY e.n
+    ), forgiven AS (
+        DELETE FROM suppression s USING unnest(%b::bigint[], %b::text[]) AS f(of, address)
+        WHERE s.address = f.address AND s.source = 'bounce' AND NOT s.active
+            AND (f.of IN (SELECT id FROM done)) IS TRUE
     )
-    SELECT destination FROM name
-    WHERE destination IS NOT NULL AND EXISTS (
-        SELECT FROM outbound_recipient r
-        WHERE r.state = 'queued' AND r.destination = name.destination AND r.next_attempt_at <= now()
-            AND (r.lease_until IS NULL OR r.lease_until < now()) AND r.unreported < %(unreported)s::int)
-    LIMIT %(limit)s::int""")
-
-NEXT_DUE = sql("""
-    SELECT min(greatest(next_attempt_at, coalesce(lease_until, next_attempt_at))) FROM outbound_recipient
-    WHERE state = 'queued'""")
-
-DESTINATIONS = sql("""
-    SELECT DISTINCT destination FROM outbound_recipient
-    WHERE outbound_id = ANY(%s::bigint[]) AND state = 'queued' AND next_attempt_at <= now()
-        AND (lease_until IS NULL OR lease_until < now())""")
-
-SET_ASIDE = sql("""
-    UPDATE outbound_recipient r SET state = 'held', lease_until = NULL, held_reason = %(reason)s::text
-    FROM outbound o
-    WHERE r.state = 'queued' AND r.unreported >= %(unreported)s::int AND r.lease_until < now() AND o.id = r.outbound_id
-    RETURNING r.id, r.outbound_id, r.address, o.sender, o.trace_id, o.account_id""")
+    SELECT id FROM done""")
+_RESULT = (Int8s, Int8s, Texts, Int8s, Texts, Texts, Int8s, Bools)
 
 
 async def enqueue(tx: Tx, outgoing: Outgoing) -> int:
@@ -247,48 +232,43 @@ async def enqueue(tx: Tx, outgoing: Outgoing) -> int:
     return (await enqueue_many(tx, (outgoing,)))[0]
 
 
-async def enqueue_many(tx: Tx, items: Sequence[Outgoing]) -> list[int]:
-    """Put messages into the queue, with their blobs and trace, in two or three statements; queue numbers in order.
+async def enqueue_many(tx: Tx, items: Sequence[Outgoing], events: Sequence[trace.Event] = ()) -> list[int]:
+    """Put messages into the queue, with their blobs and trace, `events` first; queue numbers in order.
 
-    Raises BAD_VALUE for a message without recipients or with an address that cannot be one, NOT_FOUND for a `blob`
-    that is not stored.
+    One statement, if all of them bring their octets (`needs_one_statement`). Raises BAD_VALUE for a message without
+    recipients or with an address that cannot be one, NOT_FOUND for a `blob` that is not stored.
     """
     if not items:
+        await trace.add(tx, events)
         return []
-    blobs, hashes = _blobs(items)
-    columns = _columns(items)
-    if blobs:
-        ordered = sorted(blobs.items())  # everybody locks in one order
-        keys, data = [key for key, _ in ordered], [raw for _, raw in ordered]
-        await tx.execute(STORE_BLOBS, (keys, [len(raw) for raw in data], data))
+    large = is_large(item.raw for item in items)
+    blobs, hashes = await tx.aside(partial(_blobs, items)) if large else _blobs(items)
+    recipients = _recipients(items)
     if known := sorted({key for key in hashes if key not in blobs}):
         await _touch(tx, known)
-    rows = await tx.fetch(
+    steps = [(n, event) for n, item in enumerate(items, 1) for event in _queued(item)]
+    ordered = sorted(blobs.items())  # everybody locks in one order
+    octets = partial(Byteas, [raw for _, raw in ordered])
+    rows = await tx.call(
         ENQUEUE,
-        {
-            "trace": [item.trace_id for item in items],
-            "account": [item.account_id for item in items],
-            "sender": [item.sender for item in items],
-            "blob": hashes,
-            "size": [(len(item.raw) if item.raw is not None else item.size) + len(item.prepend) for item in items],
-            "prepend": [item.prepend for item in items],
-            "smtputf8": [item.smtputf8 for item in items],
-            "body_8bit": [item.body_8bit for item in items],
-            "ret": [item.dsn_ret for item in items],
-            "envid": [item.dsn_envid for item in items],
-            "send_after": [item.send_after for item in items],
-            "r_n": columns.n,
-            "r_address": columns.address,
-            "r_destination": columns.destination,
-            "r_notify": columns.notify,
-            "r_orcpt": columns.orcpt,
-        },
+        [
+            *columns([_row(item, key) for item, key in zip(items, hashes, strict=True)], MESSAGE),
+            Byteas([key for key, _ in ordered]),
+            await tx.aside(octets) if large else octets(),
+            *columns(recipients, RECIPIENT),
+            Int4s([0] * len(events) + [n for n, _ in steps]),
+            *trace.arrays([*events, *(event for _, event in steps)]),
+        ],
     )
     ids = [int(row[0]) for row in rows]
-    await trace.add(tx, [event for item, number in zip(items, ids, strict=True) for event in _queued(item, number)])
     for number in ids:
         tx.changed(Change(0, 0, number, "queue"))
     return ids
+
+
+def needs_one_statement(items: Sequence[Outgoing]) -> bool:
+    """Whether `enqueue_many` takes these in one statement, so that it may run without a transaction around it."""
+    return all(item.raw is not None for item in items)
 
 
 def _blobs(items: Sequence[Outgoing]) -> tuple[dict[bytes, bytes], list[bytes]]:
@@ -305,21 +285,28 @@ def _blobs(items: Sequence[Outgoing]) -> tuple[dict[bytes, bytes], list[bytes]]:
     return blobs, hashes
 
 
-def _columns(items: Sequence[Outgoing]) -> _Columns:
-    columns = _Columns()
+def _row(item: Outgoing, blob: bytes) -> tuple[object, ...]:
+    return (
+        *(item.trace_id, item.account_id, item.sender, blob, _size(item), item.prepend, item.smtputf8, item.body),
+        *(item.requiretls, item.dsn_ret, item.dsn_envid, item.send_after),
+        *(item.by.seconds if item.by else None, item.by.mode if item.by else None, item.priority),
+    )
+
+
+def _size(item: Outgoing) -> int:
+    return (len(item.raw) if item.raw is not None else item.size) + len(item.prepend)
+
+
+def _recipients(items: Sequence[Outgoing]) -> list[tuple[object, ...]]:
+    """A row for each recipient: the number of its message, address, destination, NOTIFY, ORCPT."""
+    rows: list[tuple[object, ...]] = []
     for n, item in enumerate(items, 1):
         if not item.recipients:
             raise MailError(Code.BAD_VALUE, "a message needs at least one recipient")
         if item.sender:
             _parsed(item.sender)
-        for recipient in item.recipients:
-            destination = _parsed(recipient.address).domain
-            columns.n.append(n)
-            columns.address.append(recipient.address)
-            columns.destination.append(destination)
-            columns.notify.append(recipient.notify)
-            columns.orcpt.append(recipient.orcpt)
-    return columns
+        rows += [(n, to.address, _parsed(to.address).domain, to.notify, to.orcpt) for to in item.recipients]
+    return rows
 
 
 def _parsed(address: str) -> Parsed:
@@ -336,56 +323,91 @@ async def _touch(tx: Tx, hashes: list[bytes]) -> None:
         raise MailError(Code.NOT_FOUND, "the message is not stored (any more)")
 
 
-def _queued(item: Outgoing, number: int) -> list[trace.Event]:
-    detail: dict[str, object] = {"size": (len(item.raw) if item.raw is not None else item.size) + len(item.prepend)}
+def _queued(item: Outgoing) -> list[trace.Event]:
+    detail: dict[str, object] = {"size": _size(item)}
     if item.send_after is not None:
         detail["send_after"] = item.send_after.isoformat()
     return [
-        trace.Event(item.trace_id, "queued", item.account_id, number, item.sender, to.address, item.message_id, detail)
+        trace.Event(item.trace_id, "queued", item.account_id, None, item.sender, to.address, item.message_id, detail)
         for to in item.recipients
     ]
 
 
-async def blob(tx: Tx, key: bytes) -> bytes:
-    """The raw octets of a stored message. Raises NOT_FOUND."""
-    row = await tx.one(BLOB, (key,))
-    if row is None:
-        raise MailError(Code.NOT_FOUND, "the message's content is not stored", f"blob {key.hex()}")
-    return bytes(row[0])
+async def blob(tx: Tx, key: bytes, limit: int | None = None) -> bytes:
+    """The raw octets of a stored message, the first `limit` of them. Raises NOT_FOUND."""
+    pieces: list[bytes] = []
+    at, size = 0, PIECE if limit is None else limit
+    while not pieces or at < size:
+        row = await tx.one(BLOB_PIECE, (at, min(PIECE, size - at), key))
+        if row is None:
+            raise MailError(Code.NOT_FOUND, "the message's content is not stored", f"blob {key.hex()}")
+        pieces.append(bytes(row[0]))
+        at += PIECE
+        size = row[1] if limit is None else min(row[1], limit)
+    return pieces[0] if len(pieces) == 1 else await tx.aside(partial(b"".join, pieces))
 
 
 async def blobs(tx: Tx, keys: Sequence[bytes]) -> dict[bytes, bytes]:
     """The raw octets of several stored messages; missing ones are left out."""
-    return {bytes(key): bytes(data) for key, data in await tx.fetch(BLOBS, (list(keys),))}
+    return {bytes(key): bytes(data) for key, data in await tx.call(BLOBS, (Byteas(keys),))}
 
 
 async def claim(
     tx: Tx,
     *,
     destination: str | None = None,
+    share: Share | None = None,
     outbound_id: int | None = None,
     limit: int = 16,
     lease_seconds: float = LEASE_SECONDS,
+    force: bool = False,
+    by_priority: bool = False,
 ) -> list[Claimed]:
-    """Take due recipients (of a destination, of one message, or any) that nobody holds: the oldest, by message."""
-    names: dict[str, object] = {"limit": limit, "lease": lease_seconds}
+    """Take due recipients (of a destination or a share of it, of one message, or any) that nobody holds: the oldest, or
+    `by_priority` the oldest of the most urgent (a tenth dearer, so it is for when there is anything to put into order).
+
+    Nothing of a frozen destination; of a paused one only with `force`.
+    """
+    names: dict[str, object] = {"limit": limit, "lease": lease_seconds, "force": force}
     if destination is not None:
-        statements, names["destination"] = (CLAIM_DESTINATION, CLAIM_DESTINATION_SUSPECT), destination
+        kind, names["destination"] = "destination", destination
+        if share is not None:
+            kind = "share"
+            names |= {"share": share.name, "others": list(share.others)}
+            names["mine"] = None if share.mine is None else list(share.mine)
     elif outbound_id is not None:
-        statements, names["outbound"] = (CLAIM_OUTBOUND, CLAIM_OUTBOUND_SUSPECT), outbound_id
+        kind, names["outbound"] = "outbound", outbound_id
     else:
-        statements = (CLAIM_ANY, CLAIM_ANY_SUSPECT)
-    rows = await tx.fetch(statements[0], names)
+        kind = "any"
+    oldest, suspects = CLAIMS[kind]
+    rows = await tx.fetch(CLAIMS_BY_PRIORITY.get(kind, oldest) if by_priority else oldest, names)
     if not rows:
-        rows = await tx.fetch(statements[1], {**names, "limit": 1})
-    rows.sort(key=lambda row: (row[2], row[0]))
+        rows = await tx.fetch(suspects, {**names, "limit": 1})
+    rows.sort(key=lambda row: (-row[26], row[2], row[0]))
     return [claimed(row) for row in rows]
 
 
 def claimed(row: Row) -> Claimed:
     values = list(row)
     values[13], values[15] = bytes(row[13]), bytes(row[15])
+    values[27] = None if row[27] is None else time.monotonic() + row[27]
     return Claimed(*values)
+
+
+async def facts(
+    tx: Tx, claims: Sequence[Claimed], wanted: Sequence[bytes]
+) -> tuple[set[str], dict[str, suppression.Suppressed], dict[bytes, bytes]]:
+    """What a batch needs besides, in one statement: the hosted ones of its destinations, its suppressed addresses (by
+    `suppression.key`; they take another), the contents that are wanted."""
+    addresses = [claim.address for claim in claims]
+    destinations = sorted({claim.destination for claim in claims})
+    rows = await tx.call(FACTS, (Texts(destinations), Texts(suppression.keys(addresses)), Byteas(wanted)))
+    local, any_listed, _, _ = rows[0]
+    return (
+        set(local or ()),
+        await suppression.find(tx, addresses) if any_listed else {},
+        {bytes(key): bytes(data) for _, _, key, data in rows if key is not None},
+    )
 
 
 async def lock(tx: Tx, claims: Sequence[Claimed]) -> bool:
@@ -404,56 +426,43 @@ async def renew(tx: Tx, claims: Sequence[tuple[int, int]], lease_seconds: float 
     return {int(row[0]) for row in await tx.fetch(RENEW, names)}
 
 
-async def give_back(tx: Tx, claims: Sequence[tuple[int, int]]) -> None:
-    """Return claims that were not used: they are due again at once and count as no attempt."""
+async def give_back(tx: Tx, claims: Sequence[tuple[int, int]], wait: float | None = None) -> None:
+    """Return claims that were not used: they are due again at once, or in `wait` seconds, and count as no attempt."""
     claims = sorted(claims)
-    await tx.execute(GIVE_BACK, {"ids": [c[0] for c in claims], "fences": [c[1] for c in claims]})
+    names = {"ids": [c[0] for c in claims], "fences": [c[1] for c in claims]}
+    if wait is None:
+        await tx.execute(GIVE_BACK, names)
+    else:
+        await tx.execute(PUT_OFF, {**names, "wait": wait})
 
 
-async def record(tx: Tx, results: Sequence[Result]) -> set[int]:
-    """Record what became of claims and end their leases; returns the recipients whose fence was still right."""
+async def record(
+    tx: Tx,
+    results: Sequence[Result],
+    events: Sequence[tuple[int, trace.Event]] = (),
+    forgiven: Sequence[tuple[int, str]] = (),
+) -> set[int]:
+    """Record what became of claims and end their leases; returns the recipients whose fence was still right.
+
+    Theirs are the `events` that are written, and the addresses that have no strikes any more: both by recipient id.
+    One statement.
+    """
     results = sorted(results, key=lambda result: result.recipient_id)
-    rows = await tx.fetch(
+    rows = await tx.call(
         RECORD,
-        (
-            [result.recipient_id for result in results],
-            [result.fence for result in results],
-            [result.state for result in results],
-            [result.code for result in results],
-            [None if result.reply is None else result.reply.replace("\0", "\ufffd")[:MAX_REPLY] for result in results],
-            [result.host for result in results],
-            [float(result.retry_in or 0) for result in results],
-            [result.delay_notified for result in results],
-        ),
+        [
+            *columns([_record_row(result) for result in results], _RESULT),
+            Int8s([number for number, _ in events]),
+            *trace.arrays([event for _, event in events]),
+            Int8s([number for number, _ in forgiven]),
+            Texts([suppression.key(address) for _, address in forgiven]),
+        ],
     )
     return {int(row[0]) for row in rows}
 
 
-async def due(tx: Tx, limit: int = 10_000) -> list[str]:
-    """Destinations with recipients that may be delivered to now, those with an expired lease among them."""
-    return [row[0] for row in await tx.fetch(DUE, {"limit": limit, "unreported": MAX_UNREPORTED})]
-
-
-async def next_due(tx: Tx) -> datetime | None:
-    """When the next recipient comes due; None when none is queued."""
-    row = await tx.one(NEXT_DUE)
-    return row[0] if row else None
-
-
-async def destinations(tx: Tx, outbound_ids: Sequence[int]) -> list[str]:
-    """Destinations of these messages that have something due."""
-    return [row[0] for row in await tx.fetch(DESTINATIONS, (list(outbound_ids),))]
-
-
-async def set_aside(tx: Tx) -> int:
-    """Hold recipients whose claims died again and again, so that they stop killing workers; returns how many."""
-    reason = f"set aside: {MAX_UNREPORTED} deliveries in a row ended without a result"
-    rows = await tx.fetch(SET_ASIDE, {"reason": reason, "unreported": MAX_UNREPORTED})
-    await trace.add(
-        tx,
-        [
-            trace.Event(trace_id, "held", account_id, outbound_id, sender, address, None, {"reason": reason})
-            for _, outbound_id, address, sender, trace_id, account_id in rows
-        ],
-    )
-    return len(rows)
+def _record_row(result: Result) -> tuple[object, ...]:
+    reply = None if result.reply is None else result.reply.replace("\0", "\ufffd")[:MAX_REPLY]
+    retry = round((result.retry_in or 0) * 1000)
+    fixed = (result.recipient_id, result.fence, result.state, result.code, reply, result.host)
+    return (*fixed, retry, result.delay_notified)

@@ -1,23 +1,53 @@
-"""What people do to the outbound queue: look, retry, hold, release, return, remove."""
+"""What people do to the outbound queue: look, retry, hold, release, return, remove, send elsewhere.
+
+A verb works on recipients, not on messages: whoever holds the mail of one domain does not hold it for the others. It
+takes the numbers that `rows` found, locks them in their order, as everybody does, and does what it can to those that no
+worker has in hand; what is on the wire is never touched, its result has to be recorded somewhere.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
+from accounts.addresses import parse_address
 from mailcore.db import Tx, sql
 from mailcore.errors import Code, MailError
 from mailcore.store import housekeeping, trace
 from mailcore.store.queue import Claimed, claimed
+from mailcore.store.queue_claims import COLUMNS
 from mailcore.wake import Change
 
-MAX_ROWS = 10_000
+MAX_ROWS = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which recipients: those that fit everything given.
+
+    `sender` and `recipient` are addresses, `sender_domain` and `destination` domains (A-labels); sender "" is the null
+    sender. `after`: only those with a larger number, for the next piece of a long list.
+    """
+
+    ids: Sequence[int] | None = None
+    states: Sequence[str] | None = None
+    recipient: str | None = None
+    destination: str | None = None
+    sender: str | None = None
+    sender_domain: str | None = None
+    account_id: int | None = None
+    after: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One recipient in the queue; `queue_id` is its message. `at_work`: a worker has it in hand now."""
+    """One recipient in the queue; `queue_id` is its message. `at_work`: a worker has it in hand now.
+
+    `waits`: why nobody tries although it is due (the destination is frozen); then `next_attempt_at` is when that ends,
+    None = when somebody thaws it. `deliver_by`, `by_mode`: what the sender asked for (RFC 2852).
+    """
 
     queue_id: int
     trace_id: str
@@ -28,7 +58,7 @@ class Row:
     size: int
     attempts: int
     queued_at: datetime
-    next_attempt_at: datetime
+    next_attempt_at: datetime | None
     at_work: bool
     code: int | None
     reply: str | None
@@ -36,79 +66,112 @@ class Row:
     held_reason: str | None
     account_id: int | None
     finished_at: datetime | None
+    waits: str | None
+    recipient_id: int
+    priority: int
+    deliver_by: datetime | None
+    by_mode: str | None
 
 
 @dataclass(frozen=True, slots=True)
-class Removed:
-    """How many messages were taken out, and how many stay because they are being delivered."""
+class Done:
+    """How many recipients (and whole messages, where that matters) it was done to, and how many are on the wire."""
 
-    messages: int
-    at_work: int
+    recipients: int
+    at_work: int = 0
+    messages: int = 0
 
 
 # An argument that is NULL asks for nothing.
 LIST = sql("""
     SELECT o.id, o.trace_id, r.state, o.sender, r.address, r.destination, o.size, r.attempts, o.created_at,
-        r.next_attempt_at, coalesce(r.lease_until > now(), false), r.last_code, r.last_reply, r.last_host,
-        r.held_reason, o.account_id, r.finished_at
-    FROM outbound_recipient r JOIN outbound o ON o.id = r.outbound_id
-    WHERE (%(states)s::text[] IS NULL OR r.state = ANY(%(states)s::text[]))
+        CASE WHEN f.destination IS NULL OR r.state <> 'queued' THEN r.next_attempt_at
+            WHEN f.until IS NOT NULL THEN greatest(r.next_attempt_at, f.until) END,
+        coalesce(r.lease_until > now(), false), r.last_code, r.last_reply, r.last_host,
+        r.held_reason, o.account_id, r.finished_at,
+        CASE WHEN r.state = 'queued' THEN trim('frozen: ' || f.reason, ': ') END, r.id,
+        r.priority, r.deliver_by, o.by_mode
+    FROM outbound_recipient r JOIN outbound o ON o.id = r.outbound_id LEFT JOIN frozen_destination f
+        ON f.destination = r.destination AND (f.until IS NULL OR f.until > now())
+    WHERE r.id > %(after)s::bigint AND (%(states)s::text[] IS NULL OR r.state = ANY(%(states)s::text[]))
         AND (%(destination)s::text IS NULL OR r.destination = %(destination)s::text)
         AND (%(recipient)s::text IS NULL OR lower(r.address) = lower(%(recipient)s::text))
         AND (%(sender)s::text IS NULL OR lower(o.sender) = lower(%(sender)s::text))
+        AND (%(sender_domain)s::text IS NULL OR lower(split_part(o.sender, '@', -1)) = %(sender_domain)s::text)
+        AND (%(account)s::bigint IS NULL OR o.account_id = %(account)s::bigint)
         AND (%(ids)s::bigint[] IS NULL OR o.id = ANY(%(ids)s::bigint[]))
     ORDER BY r.id LIMIT %(limit)s::int""")
 
 NUMBERS = sql("""
     SELECT id, trace_id FROM outbound WHERE id = ANY(%s::bigint[]) OR trace_id = ANY(%s::text[])""")
 
-RETRY = sql("""
-    UPDATE outbound_recipient SET next_attempt_at = now()
-    WHERE outbound_id = ANY(%s::bigint[]) AND state = 'queued' AND (lease_until IS NULL OR lease_until < now())""")
-
-HOLD = sql("""
-    UPDATE outbound_recipient SET state = 'held', held_reason = %(reason)s::text
-    WHERE outbound_id = ANY(%(ids)s::bigint[]) AND state = 'queued'""")
-
-RELEASE = sql("""
-    UPDATE outbound_recipient SET state = 'queued', held_reason = NULL, unreported = 0, next_attempt_at = now()
-    WHERE outbound_id = ANY(%s::bigint[]) AND state = 'held'""")
-
 LOCK_RECIPIENTS = sql("""
-    SELECT outbound_id, coalesce(lease_until > now(), false) FROM outbound_recipient
-    WHERE outbound_id = ANY(%s::bigint[]) ORDER BY id FOR UPDATE""")
-REMOVE_RECIPIENTS = sql("DELETE FROM outbound_recipient WHERE outbound_id = ANY(%s::bigint[])")
-REMOVE = sql("DELETE FROM outbound WHERE id = ANY(%s::bigint[]) RETURNING blob")
+    SELECT id, coalesce(lease_until > now(), false) FROM outbound_recipient
+    WHERE id = ANY(%s::bigint[]) ORDER BY id FOR UPDATE""")
+
+_TOLD = """FROM outbound o WHERE r.id = ANY(%(rows)s::bigint[]) AND o.id = r.outbound_id AND {which}
+    RETURNING o.id, o.trace_id, o.account_id, o.sender, r.address, r.destination"""
+_IDLE = "(r.lease_until IS NULL OR r.lease_until < now())"
+
+RETRY = sql(f"""
+    UPDATE outbound_recipient r SET next_attempt_at = now()
+    {_TOLD.format(which=f"r.state = 'queued' AND {_IDLE}")}""")
+
+HOLD = sql(f"""
+    UPDATE outbound_recipient r SET state = 'held', held_reason = %(reason)s::text
+    {_TOLD.format(which="r.state = 'queued'")}""")
+
+# An empty reason says that a person has released it: a rule that holds mail lets it pass.
+RELEASE = sql(f"""
+    UPDATE outbound_recipient r SET state = 'queued', held_reason = '', unreported = 0, next_attempt_at = now()
+    {_TOLD.format(which="r.state = 'held'")}""")
+
+# What is chosen, and what of the same messages goes to that address anyway; locked in the order that everybody keeps.
+TWINS = sql("""
+    SELECT r.id, r.outbound_id, r.address, r.notify, r.state, coalesce(r.lease_until > now(), false)
+    FROM outbound_recipient r
+    WHERE r.outbound_id IN (SELECT outbound_id FROM outbound_recipient WHERE id = ANY(%(rows)s::bigint[]))
+        AND (r.id = ANY(%(rows)s::bigint[]) OR lower(r.address) = lower(%(address)s::text))
+    ORDER BY r.id FOR UPDATE""")
+
+# A new fence: a worker whose lease has ended must not record its result for another address.
+REDIRECT = sql(f"""
+    UPDATE outbound_recipient r SET address = %(address)s::text, destination = %(destination)s::text,
+        orcpt = coalesce(r.orcpt, v.orcpt), notify = v.notify, fence = fence + 1, lease_until = NULL, unreported = 0,
+        state = 'queued', held_reason = NULL, attempts = 0, next_attempt_at = now()
+    FROM unnest(%(rows)s::bigint[], %(orcpts)s::text[], %(notify)s::text[]) AS v(id, orcpt, notify), outbound o
+    WHERE r.id = v.id AND o.id = r.outbound_id AND r.state IN ('queued', 'held') AND {_IDLE}
+    RETURNING o.id, o.trace_id, o.account_id, o.sender, v.orcpt, r.destination""")
+
+REMOVE_RECIPIENTS = sql(f"""
+    DELETE FROM outbound_recipient r USING outbound o
+    WHERE r.id = ANY(%s::bigint[]) AND o.id = r.outbound_id AND {_IDLE}
+    RETURNING o.id, o.trace_id, o.account_id, o.sender, r.address, r.destination""")
+REMOVE = sql("""
+    DELETE FROM outbound o WHERE o.id = ANY(%s::bigint[])
+        AND NOT EXISTS (SELECT FROM outbound_recipient r WHERE r.outbound_id = o.id)
+    RETURNING blob""")
 
 # With a new fence and a short lease, as a worker claims; but held rows too, and whenever they are due.
-SEIZE = sql("""
+SEIZE = sql(f"""
     UPDATE outbound_recipient r SET fence = fence + 1, lease_until = now() + interval '1 minute'
     FROM outbound o
-    WHERE r.outbound_id = ANY(%s::bigint[]) AND r.state IN ('queued', 'held') AND o.id = r.outbound_id
-        AND (r.lease_until IS NULL OR r.lease_until < now())
-    RETURNING r.id, r.fence, r.outbound_id, r.address, r.destination, r.attempts, r.notify, r.orcpt, r.delay_notified,
-        r.last_code, r.last_reply, r.last_host, o.sender, o.blob, o.size, o.prepend, o.smtputf8, o.body_8bit, o.dsn_ret,
-        o.dsn_envid, o.trace_id, o.account_id, o.created_at,
-        extract(epoch FROM now() - greatest(o.created_at, o.send_after))::float8""")
+    WHERE r.id = ANY(%s::bigint[]) AND r.state IN ('queued', 'held') AND o.id = r.outbound_id AND {_IDLE}
+    RETURNING {COLUMNS}""")
 
 
-async def rows(
-    tx: Tx,
-    *,
-    ids: Sequence[int] | None = None,
-    states: Sequence[str] | None = None,
-    destination: str | None = None,
-    sender: str | None = None,
-    recipient: str | None = None,
-    limit: int = MAX_ROWS,
-) -> list[Row]:
-    """Recipients in the queue, oldest first, that fit everything that is given."""
+async def rows(tx: Tx, wanted: Selection | None = None, limit: int = MAX_ROWS) -> list[Row]:
+    """Recipients in the queue, oldest first, that fit."""
+    wanted = wanted or Selection()
     names = {
-        "ids": None if ids is None else list(ids),
-        "states": None if states is None else list(states),
-        "destination": destination,
-        "sender": sender,
-        "recipient": recipient,
+        "ids": None if wanted.ids is None else list(wanted.ids),
+        "states": None if wanted.states is None else list(wanted.states),
+        "destination": wanted.destination,
+        "sender": wanted.sender,
+        "sender_domain": wanted.sender_domain,
+        "recipient": wanted.recipient,
+        "account": wanted.account_id,
+        "after": wanted.after,
         "limit": min(limit, MAX_ROWS),
     }
     return [Row(*row) for row in await tx.fetch(LIST, names)]
@@ -125,69 +188,127 @@ async def numbers(tx: Tx, names: Sequence[str]) -> list[int]:
     return sorted({int(row[0]) for row in found})
 
 
-async def retry(tx: Tx, ids: Sequence[int]) -> int:
-    """Make queued recipients due now; returns how many."""
-    await _lock(tx, ids)
-    count = await tx.execute(RETRY, (list(ids),))
-    await _note(tx, ids, "retry")
-    _wake(tx, ids)
-    return count
+async def retry(tx: Tx, recipients: Sequence[int]) -> Done:
+    """Make queued recipients due now."""
+    at_work = await _lock(tx, recipients)
+    told = await tx.fetch(RETRY, {"rows": list(recipients)})
+    await _note(tx, told, "retry")
+    _wake(tx, told)
+    return _done(told, at_work)
 
 
-async def hold(tx: Tx, ids: Sequence[int], reason: str) -> int:
-    """Set queued recipients aside until they are released; a delivery under way is not broken off."""
-    await _lock(tx, ids)
-    count = await tx.execute(HOLD, {"ids": list(ids), "reason": reason})
-    await _note(tx, ids, "held", reason=reason)
-    return count
+async def hold(tx: Tx, recipients: Sequence[int], reason: str) -> Done:
+    """Set queued recipients aside until they are released; a delivery under way is not broken off, and counts."""
+    at_work = await _lock(tx, recipients)
+    told = await tx.fetch(HOLD, {"rows": list(recipients), "reason": reason})
+    await _note(tx, told, "held", reason=reason)
+    return _done(told, at_work)
 
 
-async def release(tx: Tx, ids: Sequence[int]) -> int:
+async def release(tx: Tx, recipients: Sequence[int]) -> Done:
     """Queue held recipients again, due now."""
-    await _lock(tx, ids)
-    count = await tx.execute(RELEASE, (list(ids),))
-    await _note(tx, ids, "released")
-    _wake(tx, ids)
-    return count
+    at_work = await _lock(tx, recipients)
+    told = await tx.fetch(RELEASE, {"rows": list(recipients)})
+    await _note(tx, told, "released")
+    _wake(tx, told)
+    return _done(told, at_work)
 
 
-async def remove(tx: Tx, ids: Sequence[int]) -> Removed:
-    """Take messages out of the queue without telling anybody, with their octets when nobody else needs them.
+async def redirect(tx: Tx, chosen: Sequence[Row], address: str) -> Done:
+    """Send to another address instead, from now on and as if it were new: queued and held recipients.
 
-    A message that a worker has in hand stays: it is on the wire, and what becomes of it has to be recorded somewhere.
+    The first address stays known as the original recipient (ORCPT), to the sender's notices and to the next server. Of
+    several recipients of one message one copy goes there, and none when it goes there anyway: the others leave the
+    queue. Raises AddressError.
     """
-    at_work = await _lock(tx, ids)
-    free = sorted(set(ids) - at_work)
-    await _note(tx, free, "removed")
-    await tx.execute(REMOVE_RECIPIENTS, (free,))
-    gone = await tx.fetch(REMOVE, (free,))
+    parsed = parse_address(address)
+    old = {row.recipient_id: row.recipient for row in chosen}
+    messages: dict[int, list[tuple[Any, ...]]] = {}
+    for twin in await tx.fetch(TWINS, {"rows": list(old), "address": address}):
+        messages.setdefault(twin[1], []).append(twin)
+    keep: dict[int, str | None] = {}
+    merged: list[int] = []
+    at_work = 0
+    for twins in messages.values():
+        at_work += sum(busy for number, *_, busy in twins if number in old)
+        moving = [each for each in twins if each[0] in old and each[4] in ("queued", "held") and not each[5]]
+        goes_there = [each for each in twins if each not in moving and each[2].lower() == address.lower()]
+        moving.sort(key=lambda each: each[2].lower() != address.lower())
+        if moving and not any(each[4] != "failed" for each in goes_there):
+            keep[moving[0][0]] = _all_wishes([each[3] for each in moving])
+            del moving[0]
+        merged += [each[0] for each in moving]
+    names = {"rows": list(keep), "notify": list(keep.values()), "orcpts": [_orcpt(old[number]) for number in keep]}
+    told = await tx.fetch(REDIRECT, names | {"address": address, "destination": parsed.domain})
+    gone = await tx.fetch(REMOVE_RECIPIENTS, (sorted(merged),)) if merged else []
+    former = {_orcpt(each): each for each in old.values()}
+    events = [
+        trace.Event(name, "redirected", account, number, sender, former[orcpt], None, {"to": address})
+        for number, name, account, sender, orcpt, _ in told
+    ]
+    await trace.add(tx, events)
+    await _note(tx, gone, "redirected", to=address, merged=True)
+    _wake(tx, told)
+    return Done(len(told) + len(gone), at_work, len({row[0] for row in (*told, *gone)}))
+
+
+async def remove(tx: Tx, recipients: Sequence[int]) -> Done:
+    """Take recipients out of the queue without telling anybody; a message goes with its last one, octets and all.
+
+    What a worker has in hand stays: it is on the wire, and what becomes of it has to be recorded somewhere.
+    """
+    at_work = await _lock(tx, recipients)
+    told = await tx.fetch(REMOVE_RECIPIENTS, (list(recipients),))
+    await _note(tx, told, "removed")
+    gone = await tx.fetch(REMOVE, (sorted({row[0] for row in told}),))
     await housekeeping.remove_blobs(tx, [bytes(row[0]) for row in gone])
-    return Removed(len(gone), len(at_work))
+    return Done(len(told), len(at_work), len(gone))
 
 
-async def seize(tx: Tx, ids: Sequence[int]) -> list[Claimed]:
-    """Claim every open recipient of messages, held ones too, to settle them in this transaction (return to sender)."""
-    await _lock(tx, ids)
-    return [claimed(row) for row in await tx.fetch(SEIZE, (list(ids),))]
+async def seize(tx: Tx, recipients: Sequence[int]) -> list[Claimed]:
+    """Claim open recipients, held ones too, to settle them in this transaction (return to sender)."""
+    await _lock(tx, recipients)
+    return [claimed(row) for row in await tx.fetch(SEIZE, (list(recipients),))]
 
 
-async def _lock(tx: Tx, ids: Sequence[int]) -> set[int]:
-    """Lock the recipients of messages in the order of their numbers, as everybody does; returns the messages that a
-    worker has in hand. An UPDATE by itself would lock them as its plan happens to find them."""
-    return {int(row[0]) for row in await tx.fetch(LOCK_RECIPIENTS, (list(ids),)) if row[1]}
+async def _lock(tx: Tx, recipients: Sequence[int]) -> set[int]:
+    """Lock recipients in the order of their numbers; returns those that a worker has in hand. An UPDATE by itself would
+    lock them as its plan happens to find them."""
+    return {int(row[0]) for row in await tx.fetch(LOCK_RECIPIENTS, (list(recipients),)) if row[1]}
 
 
-async def _note(tx: Tx, ids: Sequence[int], step: str, **detail: object) -> None:
-    found = await rows(tx, ids=ids, states=("queued", "held"))
-    await trace.add(
-        tx,
-        [
-            trace.Event(row.trace_id, step, row.account_id, row.queue_id, row.sender, row.recipient, None, detail)
-            for row in found
-        ],
-    )
+def _done(told: Sequence[tuple[object, ...]], at_work: set[int]) -> Done:
+    return Done(len(told), len(at_work), len({row[0] for row in told}))
 
 
-def _wake(tx: Tx, ids: Sequence[int]) -> None:
-    for number in ids:
-        tx.changed(Change(0, 0, number, "queue"))
+async def _note(tx: Tx, told: Sequence[tuple[object, ...]], step: str, **detail: object) -> None:
+    events = [
+        trace.Event(name, step, account, number, sender, address, None, detail)  # type: ignore[arg-type]  # a row
+        for number, name, account, sender, address, _ in told
+    ]
+    await trace.add(tx, events)
+
+
+def _wake(tx: Tx, told: Sequence[tuple[object, ...]]) -> None:
+    for number in {row[0] for row in told}:
+        tx.changed(Change(0, 0, number, "queue"))  # type: ignore[arg-type]  # a row's first column
+
+
+def _all_wishes(notify: Sequence[str | None]) -> str | None:
+    """NOTIFY for the one copy of several recipients: whatever one of them is to be told of."""
+    if all(each is None for each in notify):
+        return None
+    wanted = {word for each in notify for word in (each or "FAILURE,DELAY").upper().split(",")}
+    return ",".join(word for word in ("SUCCESS", "FAILURE", "DELAY") if word in wanted) or "NEVER"
+
+
+def _orcpt(address: str) -> str:
+    """An address as the original recipient of RFC 3461 §4.2 (xtext), or of RFC 6533 §3 when it is not ASCII."""
+    kind = "rfc822" if address.isascii() else "utf-8"
+    return f"{kind};" + "".join(_xtext(each) for each in address)
+
+
+def _xtext(each: str) -> str:
+    if not each.isascii():
+        return each
+    return each if "!" <= each <= "~" and each not in "+=" else f"+{ord(each):02X}"

@@ -4,6 +4,7 @@ main       the course of it: checks, servers, preparation, roles, the summary, t
 preflight  the data directory and its lock, the ports, what a killed supervisor left behind
 embedded   our own Postgres and Valkey: made, configured, started
 setup      between database and roles: checks of the servers, migrations, certificate, first account
+schema     whether the database was made by this code
 roles      web, mail, worker and beat as a table of command lines
 keeper     children: started, read, restarted, stopped
 launch     how a child begins: session, user, capabilities, death with its parent

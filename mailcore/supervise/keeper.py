@@ -24,6 +24,8 @@ HEALTHY = 60.0
 # A child that has never worked is given up after so many attempts.
 START_ATTEMPTS = 3
 _PROBE_INTERVAL = 0.03
+# Seconds until the note of who runs is tried again.
+_NOTE_AGAIN = 1.0
 # A child that works is asked so often (seconds), and started anew when it has not answered so many times in a row.
 ASK_EVERY = 15.0
 MISSES = 4
@@ -85,6 +87,7 @@ class Keeper:
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._stop_requests = 0
         self._stopping = False
+        self._note_at: float | None = None
         self._selector.register(self._wake_read, selectors.EVENT_READ, None)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -111,13 +114,13 @@ class Keeper:
         self._spawn(child)
 
     def _spawn(self, child: _Child) -> None:
+        child.attempts += 1
         child.spec.before()
         reader, writer = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(reader, False)
         child.partial = child.written = b""
         child.ready, child.restart_at, child.started = False, None, time.monotonic()
         child.misses, child.kill_at = 0, None
-        child.attempts += 1
         try:
             child.running = child.spec.spawn(writer)
         except OSError as error:
@@ -130,7 +133,15 @@ class Keeper:
         self._changed()
 
     def _changed(self) -> None:
-        self._on_change({name: child.running.pid for name, child in self._children.items() if child.running})
+        """Have it noted who runs; on a full disk again and again, since nothing else may end for want of a note."""
+        try:
+            self._on_change({name: child.running.pid for name, child in self._children.items() if child.running})
+        except OSError as error:
+            if self._note_at is None:
+                self._output.say(f"who runs cannot be noted: {error.strerror}", warning=True)
+            self._note_at = time.monotonic() + _NOTE_AGAIN
+        else:
+            self._note_at = None
 
     def wait_ready(self, *names: str, seconds: float) -> None:
         """Serve until these children (none named: all) are ready; raises StartFailed or Stopped."""
@@ -168,6 +179,8 @@ class Keeper:
         now = time.monotonic()
         if any(child.running and not child.ready for child in self._children.values()):
             longest = min(longest, _PROBE_INTERVAL)
+        if self._note_at is not None:
+            longest = min(longest, max(0.0, self._note_at - now))
         for child in self._children.values():
             for moment in (child.restart_at, child.kill_at, child.ask_at if _is_asked(child) else None):
                 if moment is not None:
@@ -183,9 +196,11 @@ class Keeper:
         if self._stopping:
             return
         now = time.monotonic()
+        if self._note_at is not None and now >= self._note_at:
+            self._changed()
         for child in self._children.values():
             if child.restart_at is not None and now >= child.restart_at:
-                self._spawn(child)
+                self._restart(child)
             elif child.running and child.kill_at is not None and now >= child.kill_at:
                 child.kill_at = math.inf
                 _kill(child.running.pid, child.spec.kill)
@@ -193,6 +208,21 @@ class Keeper:
                 self._probe(child)
             elif _is_asked(child) and now >= child.ask_at:
                 self._ask(child)
+
+    def _restart(self, child: _Child) -> None:
+        """Start a child again; what stands in the way now (a full disk, no memory) may be gone in a while."""
+        try:
+            self._spawn(child)
+        except (OSError, StartFailed) as error:
+            if not child.was_ready:
+                raise
+            pause = self._pause(child)
+            child.restart_at = time.monotonic() + pause
+            self._output.say(f"{child.spec.name} cannot be restarted ({error}); again in {pause:g} s", warning=True)
+
+    @staticmethod
+    def _pause(child: _Child) -> float:
+        return BACKOFF[min(child.attempts, len(BACKOFF)) - 1]
 
     def _drain_wakeups(self) -> None:
         try:
@@ -300,7 +330,7 @@ class Keeper:
             )
         if time.monotonic() - child.started > HEALTHY:
             child.attempts = 1
-        pause = BACKOFF[min(child.attempts, len(BACKOFF)) - 1]
+        pause = self._pause(child)
         child.ready, child.restart_at = False, time.monotonic() + pause
         self._output.say(f"{child.spec.name} {how}; restarting in {pause:g} s", warning=True)
 

@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,6 +61,9 @@ def up(conf: Conf) -> int:
     except Stopped:
         code = 0
         output.say("stopping")
+    except Exception:
+        # Whatever it is, nobody may be left running without a supervisor.
+        traceback.print_exc()
     keeper.stop(tuple(reversed(names)), ("setup",), ("valkey",), ("postgres",))
     data.forget()
     output.say("stopped")

@@ -25,6 +25,7 @@ PORTS = (
     ("smtp_port", "MAILSTEAD_SMTP_PORT", "SMTP"),
     ("submission_port", "MAILSTEAD_SUBMISSION_PORT", "submission"),
     ("submissions_port", "MAILSTEAD_SUBMISSIONS_PORT", "submission over TLS"),
+    ("lmtp_port", "MAILSTEAD_LMTP_PORT", "LMTP"),
     ("imap_port", "MAILSTEAD_IMAP_PORT", "IMAP"),
     ("imaps_port", "MAILSTEAD_IMAPS_PORT", "IMAP over TLS"),
 )

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from urllib.parse import urlsplit
+
+from mailcore.conf import Network
+from mailcore.entrance import is_within
+from mailcore.wire.proxy import NO_PROXY
 
 _TIMEOUT = 1.0
 
@@ -13,12 +18,17 @@ def reachable(bind: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(bind, bind)
 
 
-def greets(bind: str, port: int, greeting: bytes) -> bool:
-    """Whether the server on that port speaks first, with these octets; port 0 (switched off) counts as well."""
+def greets(bind: str, port: int, greeting: bytes, proxies: Sequence[Network] = ()) -> bool:
+    """Whether the server on that port speaks first, with these octets; port 0 (switched off) counts as well.
+
+    `proxies`: MAILSTEAD_PROXY_FROM; when we are within it, the server waits for a PROXY header from us, too.
+    """
     if port == 0:
         return True
     try:
         with socket.create_connection((reachable(bind), port), timeout=_TIMEOUT) as client:
+            if is_within(client.getsockname()[0], proxies):
+                client.sendall(NO_PROXY)
             said = client.recv(512)
             return bool(said) and said.startswith(greeting)
     except OSError:
@@ -37,9 +47,9 @@ def http_ok(bind: str, port: int, path: str) -> bool:
         return False
 
 
-def speaks(bind: str, port: int) -> bool:
+def speaks(bind: str, port: int, proxies: Sequence[Network] = ()) -> bool:
     """Whether the server on that port says anything, be it that it has too many clients; port 0 counts as well."""
-    return greets(bind, port, b"")
+    return greets(bind, port, b"", proxies)
 
 
 def accepts(url: str) -> bool:

@@ -12,7 +12,7 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,9 +86,10 @@ def table(conf: Conf) -> tuple[Role, ...]:
     def beat_answers(pulses: Pulses) -> bool:
         return pulses["beat"].age() < _LATE_TICK or redis_is_away()
 
-    def worker_answers(pulses: Pulses) -> bool:
-        # It is beat that keeps it busy: without ticks there is nothing to answer.
-        return pulses["worker"].age() < _LATE_TICK or pulses["beat"].age() >= _LATE_TICK or redis_is_away()
+    def worker_answers(names: Sequence[str], pulses: Pulses) -> bool:
+        # It is beat that keeps them busy: without ticks there is nothing to answer. Which of them has a tick is chance.
+        late = min(pulses[name].age() for name in names) >= _LATE_TICK
+        return not late or pulses["beat"].age() >= _LATE_TICK or redis_is_away()
 
     celery = ("celery", "-A", "mailcore.celery", "--quiet")
     mails = tuple(
@@ -101,7 +102,8 @@ def table(conf: Conf) -> tuple[Role, ...]:
             ready_line=b"READY ",
             hide=re.compile("^READY "),
             probe=lambda: (
-                probes.greets(conf.bind, conf.smtp_port, b"220") and probes.greets(conf.bind, conf.imap_port, b"* OK")
+                probes.greets(conf.bind, conf.smtp_port, b"220", conf.proxy_from)
+                and probes.greets(conf.bind, conf.imap_port, b"* OK", conf.proxy_from)
             ),
         )
         for number in range(1, conf.processes + 1)
@@ -117,14 +119,27 @@ def table(conf: Conf) -> tuple[Role, ...]:
         answers=lambda _: probes.http_ok(conf.bind, conf.http_port, "/healthz"),
         probe=lambda: probes.http_ok(conf.bind, conf.http_port, "/healthz"),
     )
-    worker = Role(
-        name="worker",
-        argv=(*celery, "worker", "--loglevel", "INFO", "--without-gossip", "--without-mingle", "--without-heartbeat"),
-        entry="celery.__main__:main",
-        grace=30,
-        answers=worker_answers,
-        ready_line=b" ready.",
-        hide=re.compile("SecurityWarning: You're running the worker|Connected to redis"),
+    names = ["worker"] if conf.workers == 1 else [f"worker-{number}" for number in range(1, conf.workers + 1)]
+    workers = tuple(
+        Role(
+            name=name,
+            argv=(
+                *celery,
+                "worker",
+                "--loglevel",
+                "INFO",
+                "--without-gossip",
+                "--without-mingle",
+                "--without-heartbeat",
+            )
+            + ("--hostname", f"{name}@%h"),
+            entry="celery.__main__:main",
+            grace=30,
+            answers=functools.partial(worker_answers, names),
+            ready_line=b" ready.",
+            hide=re.compile("SecurityWarning: You're running the worker|Connected to redis"),
+        )
+        for name in names
     )
     beat = Role(
         name="beat",
@@ -134,13 +149,15 @@ def table(conf: Conf) -> tuple[Role, ...]:
         answers=beat_answers,
         ready_line=b"beat: Starting",
     )
-    return (*mails, web, worker, beat)
+    return (*mails, web, *workers, beat)
 
 
 def _mail_answers(conf: Conf, number: int, pulses: Pulses) -> bool:
     if conf.processes > 1:  # they share the ports: who asks cannot choose who answers
         return pulses[f"mail-{number}"].age() < _LATE_LOOP
-    return pulses["mail"].age() < _LATE_LOOP and probes.speaks(conf.bind, conf.smtp_port or conf.imap_port)
+    return pulses["mail"].age() < _LATE_LOOP and probes.speaks(
+        conf.bind, conf.smtp_port or conf.imap_port, conf.proxy_from
+    )
 
 
 def preload() -> None:

@@ -46,6 +46,7 @@ def _prepare(conf: Conf, embedded: bool) -> Result:
     from mailcore import tls
 
     tls.ensure_certificate(conf)
+    tls.trusting(conf.tls_ca)  # says now what is wrong with it, rather than with the first mail that needs it
     _migrate()
     return _first_account(conf)
 
@@ -99,12 +100,16 @@ def _migrate() -> None:
     from django.db import connection
     from django.db.migrations.executor import MigrationExecutor
 
+    from mailcore.supervise import schema
+
+    if trouble := schema.misfit():
+        raise ConfigError(trouble)
     executor = MigrationExecutor(connection)
     plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
     if plan:
         with connection.cursor() as cursor:  # hosts that start together migrate one after the other
             cursor.execute("SELECT pg_advisory_lock(hashtext('mailstead migrations'))")
-            print(f"bringing the database up to date: {len(plan)} steps", flush=True)
+            print(f"bringing the database up to date: {len(plan)} step{'' if len(plan) == 1 else 's'}", flush=True)
             call_command("migrate", verbosity=0, interactive=False)
             cursor.execute("SELECT pg_advisory_unlock(hashtext('mailstead migrations'))")
             print("the database is up to date", flush=True)

@@ -65,7 +65,8 @@ async function start() {
     await loadSession();
     const identities = call("Identity/get", { ids: null });
     await loadMailboxes();
-    state.identities = (await identities.catch(() => ({ list: [] }))).list;
+    // An identity for a whole domain (*@example.org) is no address to write from.
+    state.identities = (await identities.catch(() => ({ list: [] }))).list.filter((one) => !one.email.startsWith("*@"));
     state.phase = "ready";
     startRouter(onRoute);
     startSync();

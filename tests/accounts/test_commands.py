@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import io
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ from mailcore.management import base
 from mailcore.store import mailboxes, quota
 
 ROOT = Path(__file__).resolve().parents[2]
+COMMANDS = ROOT / "mailcore" / "management" / "commands"
 
 
 def run(*arguments: str) -> str:
@@ -49,13 +53,16 @@ def test_a_domain_is_added_listed_shown_with_its_dns_records_and_removed() -> No
     assert "manage.py domain add" in run("domain", "list")
     assert "Domain example.org added." in run("domain", "add", "Example.ORG")
     assert json.loads(run("domain", "list", "--json")) == [
-        {"name": "example.org", "active": True, "accounts": 0, "aliases": 0}
+        {"name": "example.org", "active": True, "accounts": 0, "aliases": 0, "groups": 0}
     ]
     shown = json.loads(run("domain", "show", "example.org", "--json"))
     records = {(each["name"], each["type"]): each["value"] for each in shown["records"]}
     assert records["example.org", "MX"] == "10 mx.example.test."
     assert records["example.org", "TXT"].startswith("v=spf1 ")
     assert records["_dmarc.example.org", "TXT"].startswith("v=DMARC1; ")
+    assert records["_smtp._tls.example.org", "TXT"] == "v=TLSRPTv1; rua=mailto:tls-reports@example.org"
+    assert records["_imaps._tcp.example.org", "SRV"] == "0 1 2993 mx.example.test."
+    assert ("_mta-sts.example.org", "TXT") not in records
     keys = [value for (name, _), value in records.items() if name.endswith("._domainkey.example.org")]
     assert {value.split(";")[1].strip() for value in keys} == {"k=rsa", "k=ed25519"}
     text = run("domain", "show", "example.org")
@@ -145,6 +152,17 @@ def test_aliases_and_app_passwords_have_their_commands(example: None) -> None:
     assert json.loads(run("apppassword", "list", "alice@example.org", "--json")) == []
 
 
+@pytest.mark.django_db
+def test_an_app_password_without_a_label_says_so(example: None) -> None:
+    run("account", "add", "alice@example.org", "--generate")
+    said = io.StringIO()
+    call_command("apppassword", "add", "alice@example.org", stdout=io.StringIO(), stderr=said)
+    assert "It has no label" in said.getvalue()
+    said = io.StringIO()
+    call_command("apppassword", "add", "alice@example.org", "--label", "phone", stdout=io.StringIO(), stderr=said)
+    assert "no label" not in said.getvalue()
+
+
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
@@ -228,7 +246,7 @@ def test_a_real_process_leaves_with_0_or_1_and_says_why_on_standard_error(databa
     again = here("account", "add", "alice@example.org", "--generate")
     assert (again.returncode, again.stdout) == (1, "")
     assert again.stderr == "There is an account alice@example.org already.\n"
-    verbs = "add|list|show|passwd|disable|enable|remove"
+    verbs = "add|list|show|passwd|policy|disable|enable|remove"
     bare = here("account")
     assert bare.returncode == 1
     assert bare.stderr == f"manage.py account {verbs}: say which. `--help` after it explains it.\n"
@@ -236,7 +254,7 @@ def test_a_real_process_leaves_with_0_or_1_and_says_why_on_standard_error(databa
         done = here(*wrong)
         assert done.returncode == 1 and "usage:" in done.stderr and "Traceback" not in done.stderr
         assert "--settings" not in done.stderr
-    assert "'passwd', 'disable'" in here("account", "fly").stderr or "passwd, disable" in here("account", "fly").stderr
+    assert "'disable', 'enable'" in here("account", "fly").stderr or "disable, enable" in here("account", "fly").stderr
     assert json.loads(here("account", "list", "--json").stdout)[0]["address"] == "alice@example.org"
 
 
@@ -271,6 +289,57 @@ def test_dns_records_that_nobody_could_use_are_remarked_upon(monkeypatch: pytest
 
 
 @pytest.mark.django_db
+def test_aliases_and_groups_of_a_domain_are_counted_apart() -> None:
+    run("domain", "add", "example.org")
+    run("account", "add", "ann@example.org")
+    run("alias", "add", "info@example.org", "ann@example.org")
+    run("group", "add", "team@example.org", "ann@example.org")
+    run("group", "add", "all@example.org", "ann@example.org", "far@far.example")
+    (row,) = json.loads(run("domain", "list", "--json"))
+    assert (row["accounts"], row["aliases"], row["groups"]) == (1, 1, 2)
+    assert "still has 1 account and 1 alias and 2 groups" in refused("domain", "remove", "example.org")
+
+
+@pytest.mark.django_db
+def test_what_an_administrator_suppressed_says_so_to_the_sender_and_to_him() -> None:
+    printed = run("suppression", "add", "Bob@far.example", "example.net.", "--days", "3")
+    assert printed.startswith("Suppressed for 3 days: Bob@far.example, example.net. Mail for it comes back")
+    assert "until it is removed" in run("suppression", "add", "eve@far.example", "--complaint")
+    rows = {row["address"]: row for row in json.loads(run("suppression", "list", "--json"))}
+    assert rows["example.net"]["reason"] == "an administrator stopped it"
+    assert rows["eve@far.example"]["reason"] == "its owner does not want mail from here"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["trace", "--limit", "0"],
+        ["trace", "--limit", "-1"],
+        ["suppression", "list", "--limit", "99999999999"],
+        ["account", "add", "x@example.org", "--max-messages", "-3"],
+    ],
+)
+def test_a_count_is_a_number_from_one_on(arguments: list[str]) -> None:
+    assert "is not a number from 1 on" in refused(*arguments)
+
+
+def test_nobody_who_reads_the_output_no_further_sees_a_traceback() -> None:
+    command = [sys.executable, str(ROOT / "manage.py"), "showconfig"]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as reading:
+        assert reading.stdout is not None and reading.stderr is not None
+        reading.stdout.close()
+        assert reading.stderr.read() == b"" and reading.wait(60) == 1
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=60, check=False, env=environment)
+    assert done.stderr.startswith(b"mailstead: the output cannot be written") and done.returncode == 1
+    closed = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *command], stderr=subprocess.PIPE, timeout=60, check=False
+    )
+    assert (closed.stderr, closed.returncode) == (b"", 0)
+
+
+@pytest.mark.django_db
 def test_doctor_asks_the_dns_only_for_domains_that_can_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
@@ -282,9 +351,14 @@ def test_doctor_asks_the_dns_only_for_domains_that_can_be_there(monkeypatch: pyt
     monkeypatch.setattr(doctor, "_resolver", lambda _: Resolver())
     for name in ("mailstead.localhost", "corp.test", "example.org"):
         run("domain", "add", name)
-    texts = [finding.text for finding in doctor._dns(conf)]
+    (found,) = doctor._dns(conf)
     assert asked and all(name.endswith("example.org") for name in asked)
-    assert "example.org has no MX record" in texts
+    assert found.text.startswith("example.org: no MX, no SPF, no DKIM, no DMARC") and len(found.details) == len(asked)
+    assert "example.org MX is missing; publish: 10 mx.example.test." in found.details
+    text = run("doctor", "--domain", "Example.ORG.")
+    assert "hint   dns: example.org: no MX" in text and "-> example.org MX is missing; publish: 10 mx." in text
+    assert len(json.loads(run("doctor", "--domain", "corp.test", "--json"))[0]["details"]) >= 8
+    assert "not hosted here" in refused("doctor", "--domain", "nowhere.example")
 
 
 def test_doctor_remarks_upon_settings_that_do_not_exist(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,3 +366,22 @@ def test_doctor_remarks_upon_settings_that_do_not_exist(monkeypatch: pytest.Monk
     monkeypatch.setenv("MAILSTEAD_SECRET_KEY_FILE", "/nowhere")
     texts = [finding.text for finding in doctor._settings(conf)]
     assert "MAILSTEAD_IMAP_PORTS is not a setting" in texts and not any("SECRET" in text for text in texts)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in COMMANDS.glob("[a-z]*.py")))
+def test_no_argument_is_called_as_one_that_django_reads_itself(name: str) -> None:
+    command = importlib.import_module(f"mailcore.management.commands.{name}").Command()
+    parser = command.create_parser("manage.py", name)
+    # What Django reads of every command, before the command runs.
+    reserved = {action.dest for action in parser._actions if action.dest in {"settings", "pythonpath", "traceback"}}
+    assert reserved
+
+    def below(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for inner in action.choices.values():
+                    yield inner
+                    yield from below(inner)
+
+    for inner in below(parser):
+        assert not reserved & {action.dest for action in inner._actions}, inner.prog

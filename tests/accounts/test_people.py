@@ -6,7 +6,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from accounts import app_passwords, passwords, people
+from accounts import app_passwords, leads, passwords, people
 from accounts.errors import PeopleError
 from accounts.models import Account, Address, AliasTarget, AppPassword, Domain
 from accounts.roles import Role, role_of, visible_accounts, visible_domains
@@ -151,7 +151,7 @@ def test_an_alias_is_refused_with_a_reason(village: None, address: str, targets:
 
 def test_aliases_may_lead_through_a_few_aliases_but_not_through_many(village: None) -> None:
     target = ALICE
-    for number in range(people.MAX_ALIAS_DEPTH):
+    for number in range(leads.MAX_ALIAS_DEPTH):
         target = people.add_alias(f"a{number}@example.org", [target]).address
     assert "more than" in reason(people.add_alias, "one-too-many@example.org", [target])
 

@@ -105,6 +105,18 @@ async def test_alice_logs_in_with_her_address_in_any_case() -> None:
     assert (alice.address, alice.name, alice.domain, alice.via) == (ALICE, "Alice", "example.org", "password")
 
 
+async def test_a_login_by_any_protocol_is_the_last_login_written_at_most_once_an_hour() -> None:
+    async with pool():
+        assert (await changing(people.get_account, ALICE)).last_login is None
+        await login(ALICE, "correct horse", protocol="imap", source="192.0.2.1")
+        first = (await changing(people.get_account, ALICE)).last_login
+        assert first is not None
+        auth.forget()  # as another process would: it is told by the row
+        await login(ALICE, "correct horse", protocol="submission", source="192.0.2.1")
+        assert (await changing(people.get_account, ALICE)).last_login == first
+        assert (await changing(people.get_account, BOB)).last_login is None
+
+
 @pytest.mark.parametrize(
     "address", [ALICE, "nobody@example.org", "alice@nowhere.example", "alice", "", "a\0b@c", '"@@']
 )
@@ -132,9 +144,9 @@ async def test_an_alias_a_tag_and_a_bare_name_are_no_logins() -> None:
 
 async def test_a_secret_of_absurd_length_is_wrong_and_costs_no_more() -> None:
     async with pool():
-        started = time.perf_counter()
+        started = time.process_time()
         assert await refused(ALICE, "x" * 5_000_000) is Code.AUTH_FAILED
-        assert time.perf_counter() - started < 2
+        assert time.process_time() - started < 10
 
 
 async def test_the_second_login_costs_no_argon2_until_the_password_changes(argon2: Counter) -> None:
@@ -236,13 +248,13 @@ async def test_failures_in_other_processes_count_here_and_ours_there(
 
     async with pool(), redis.asyncio.Redis.from_url(valkey) as client, client.pubsub() as channel:
         await channel.subscribe(wake.CHANNEL)
-        assert (await channel.get_message(timeout=5))["type"] == "subscribe"
+        assert (await channel.get_message(timeout=60))["type"] == "subscribe"
         await wake.start(valkey, nothing)
         try:
             assert await refused(ALICE, "a guess") is Code.AUTH_FAILED
             told = None
             while told is None:
-                told = await channel.get_message(timeout=5)
+                told = await channel.get_message(timeout=60)
             _process, _changes, [(topic, content)] = json.loads(told["data"])
             assert (topic, content[:3]) == ("sign-in", ["failed", "192.0.2.1", ALICE])
             assert "guess" not in str(told)
@@ -250,7 +262,7 @@ async def test_failures_in_other_processes_count_here_and_ours_there(
                 notice = ["another process", [], [["sign-in", ["failed", "198.51.100.7", BOB, f"{n:016x}"]]]]
                 while not await client.publish(wake.CHANNEL, json.dumps(notice)) >= 2:
                     await asyncio.sleep(0.01)  # this process does not listen yet
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 while sign_ins.refusal("198.51.100.7", BOB) is None:
                     await asyncio.sleep(0.01)
             assert await refused(BOB, "battery staple", source="198.51.100.7") is Code.TOO_MANY

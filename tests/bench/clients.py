@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import re
 import socket
 import ssl
@@ -47,10 +48,15 @@ class Smtp:
             raise RuntimeError(f"the server answered {lines!r}")
         return lines
 
-    async def send(self, recipient: str, raw: bytes) -> float:
+    async def login(self, user: str, password: str) -> None:
+        """AUTH PLAIN."""
+        self._writer.write(b"AUTH PLAIN " + base64.b64encode(f"\0{user}\0{password}".encode()) + b"\r\n")
+        await self._reply()
+
+    async def send(self, recipient: str, raw: bytes, sender: str = "sender@bench.example") -> float:
         """Send one message; seconds from MAIL to the reply that accepts it."""
         start = time.perf_counter()
-        envelope = b"MAIL FROM:<sender@bench.example>\r\nRCPT TO:<%b>\r\n" % recipient.encode()
+        envelope = b"MAIL FROM:<%b>\r\nRCPT TO:<%b>\r\n" % (sender.encode(), recipient.encode())
         if self.chunking:
             self._writer.write(envelope + b"BDAT %d LAST\r\n" % len(raw) + raw)
             await self._reply()

@@ -4,15 +4,21 @@ milliseconds."""
 from __future__ import annotations
 
 import functools
+import re
+import shutil
+import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from tests.bench import clients, corpus, measure, servers
 from tests.bench.clients import Imap
 from tests.bench.servers import PASSWORD, Server
 
 Figures = dict[str, float]
+SELECTING = 20  # sessions whose memory is measured in the large mailbox
 HEADERS = "BODY.PEEK[HEADER.FIELDS (From To Subject Date Message-ID References In-Reply-To)]"
 READS = {
     "fetch_flags": "FETCH 1:* (UID FLAGS)",
@@ -133,8 +139,30 @@ def read(server: Server, repeat: int) -> Figures:
     client = Imap(server.imap, servers.READER, PASSWORD)
     client.run("SELECT INBOX")
     figures["select"] = measure.median([_timed(lambda: client.run("SELECT INBOX")) for _ in range(20)])
+    client.run("ENABLE QRESYNC")
+    state = client.run("SELECT INBOX")
+    known = [re.search(rb"\[%b (\d+)\]" % name, state) for name in (b"UIDVALIDITY", b"HIGHESTMODSEQ")]
+    numbers = " ".join(found[1].decode() for found in known if found)
+    resync = f"SELECT INBOX (QRESYNC ({numbers}))"
+    figures["qresync"] = measure.median([_timed(lambda: client.run(resync)) for _ in range(20)])
     client.close()
+    if program := shutil.which("mbsync"):
+        figures["mbsync"] = measure.median([_pulled(server, program) for _ in range(3)])
     return figures
+
+
+def _pulled(server: Server, program: str) -> float:
+    """Seconds in which mbsync brings the whole INBOX into an empty Maildir."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "rc"
+        config.write_text(
+            f'FSync no\nIMAPAccount a\nHost 127.0.0.1\nPort {server.imap}\nUser "{servers.READER}"\nPass "{PASSWORD}"\n'
+            "SSLType None\nAuthMechs LOGIN\nPipelineDepth 50\n\nIMAPStore r\nAccount a\n\n"
+            f"MaildirStore l\nPath {folder}/m/\nInbox {folder}/m/INBOX\nSubFolders Verbatim\n\n"
+            "Channel c\nFar :r:\nNear :l:\nPatterns INBOX\nCreate Near\nSync Pull\nSyncState *\n"
+        )
+        (Path(folder) / "m").mkdir()
+        return _timed(lambda: subprocess.run([program, "-q", "-c", config, "c"], check=True, timeout=300)) / 1000
 
 
 def write(server: Server, repeat: int) -> Figures:
@@ -192,11 +220,35 @@ def large(server: Server, count: int) -> Figures:
         client.start_idle()
         times["notice"] = [told() for _ in range(5)]
         client.close()
-        client = Imap(server.imap, servers.HOARDER, PASSWORD)
+        other.close()
+        figures[f"selected_kb_{name}"] = _selected_kb(server)
+        client, other = (Imap(server.imap, servers.HOARDER, PASSWORD) for _ in range(2))
         figures |= {f"{operation}_{name}": measure.median(found) for operation, found in times.items()}
     client.close()
     other.close()
     return figures
+
+
+def _selected_kb(server: Server) -> float:
+    """Memory of one more session that idles in the large mailbox, where others do already."""
+    crowd: list[Imap] = []
+
+    def enter(count: int) -> None:
+        for _ in range(count):
+            client = Imap(server.imap, servers.HOARDER, PASSWORD)
+            client.run("SELECT INBOX")
+            client.start_idle()
+            crowd.append(client)
+        time.sleep(1)
+
+    server.restart()  # no heap that others have left shall hide what a session takes
+    enter(2)  # what all sessions of the mailbox share
+    before = measure.memory_kb(server.mail_process)
+    enter(SELECTING)
+    found = (measure.memory_kb(server.mail_process) - before) / SELECTING
+    for client in crowd:
+        client.close()
+    return max(0.1, found)
 
 
 def idle(server: Server, sessions: int, deliveries: int = 40) -> Figures:

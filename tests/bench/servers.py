@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,6 +43,8 @@ class Server:
     roots: list[int] = field(default_factory=list)
     started_in: float = 0.0
     mail_process: list[int] = field(default_factory=list)  # whose memory grows with IMAP sessions
+    restart: Callable[[], None] = field(default=lambda: None)
+    """Makes its memory that of a fresh start, where one process serves all sessions."""
 
     def stop(self) -> None:
         for process in self.roots:
@@ -140,6 +142,17 @@ def start_mailstead(folder: Path, processes: int = 1) -> Server:
     time.sleep(3)  # the worker is not part of accepting mail, but it shall not start up inside a measurement
     server = Server("mailstead", ports[1], ports[4], ports[5], folder, [process.pid], seconds)
     server.mail_process = _listener(ports[4])
+
+    def restart() -> None:
+        nonlocal process
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+        process, _ = up()
+        wait_port(ports[4])
+        server.roots[:] = [process.pid]
+        server.mail_process = _listener(ports[4])
+
+    server.restart = restart
     return server
 
 

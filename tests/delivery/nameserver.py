@@ -17,11 +17,15 @@ import dns.rrset
 
 @dataclass
 class NameServer:
-    """`zone[name][type]` = record texts; names in `failing` give SERVFAIL, those in `silent` nothing at all."""
+    """`zone[name][type]` = record texts; names in `failing` give SERVFAIL, those in `silent` nothing at all.
+
+    `secure`: it says that it has validated everything (the AD bit).
+    """
 
     zone: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     failing: set[str] = field(default_factory=set)
     silent: set[str] = field(default_factory=set)
+    secure: bool = False
     asked: list[tuple[str, str]] = field(default_factory=list)
     port: int = 0
     _udp: asyncio.DatagramTransport | None = None
@@ -67,7 +71,7 @@ class NameServer:
         if name in self.silent:
             return None
         response = dns.message.make_response(query)
-        response.flags |= dns.flags.RA
+        response.flags |= dns.flags.RA | (dns.flags.AD if self.secure else 0)
         if name in self.failing:
             response.set_rcode(dns.rcode.SERVFAIL)
             return response

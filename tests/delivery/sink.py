@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import socket
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
@@ -50,6 +49,7 @@ class Sink:
     connections: int = 0
     open_now: int = 0
     most_open: int = 0
+    peers: list[str] = field(default_factory=list)
     address: str = "127.0.0.1"
     port: int = 0
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
@@ -57,7 +57,7 @@ class Sink:
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
 
     async def start(self, address: str = "127.0.0.1", port: int = 0) -> Sink:
-        self._server = await asyncio.start_server(self._serve, address, port, limit=2**22, family=socket.AF_INET)
+        self._server = await asyncio.start_server(self._serve, address, port, limit=2**22)
         self.address, self.port = self._server.sockets[0].getsockname()[:2]
         return self
 
@@ -79,6 +79,7 @@ class Sink:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.peers.append(writer.get_extra_info("peername")[0])
         self.open_now += 1
         self.most_open = max(self.most_open, self.open_now)
         self._writers.add(writer)
@@ -151,6 +152,8 @@ class _Talk:
                     self.rcpt_lines.append(line)
             elif verb == "DATA":
                 await self.data(line)
+            elif verb == "BDAT":
+                await self.chunk(line)
             elif verb == "RSET":
                 self.reset()
                 await self.say(verb, line, "250 2.0.0 ok")
@@ -173,10 +176,20 @@ class _Talk:
             if row == b".\r\n":
                 break
             octets += row[1:] if row.startswith(b".") else row
+        await self.end(bytes(octets))
+
+    async def chunk(self, line: str) -> None:
+        """One chunk with LAST, the whole message."""
+        _, length, last = line.split(" ")
+        assert last == "LAST" and self.rcpt_lines
+        await self.end(await self.reader.readexactly(int(length)))
+
+    async def end(self, octets: bytes) -> None:
+        sink = self.sink
         mail = Mail(
             _path(self.mail_line),
             tuple(_path(each) for each in self.rcpt_lines),
-            bytes(octets),
+            octets,
             self.mail_line,
             tuple(self.rcpt_lines),
             self.tls,

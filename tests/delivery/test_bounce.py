@@ -237,7 +237,7 @@ async def test_notices_about_internationalised_mail_are_internationalised(far: W
     sink = await far.sink()
     sink.refuse(("RCPT", "", "550 5.1.1 unbekannt"))
     raw = "From: Ann <ann@example.test>\r\nTo: <zoë@far.example>\r\nSubject: Grüße\r\n\r\nHallo\r\n".encode()
-    await far.submit("zoë@far.example", raw=raw, smtputf8=True, body_8bit=True)
+    await far.submit("zoë@far.example", raw=raw, smtputf8=True, body="8BITMIME")
     await far.deliver()
     (raw_notice,) = await far.inbox()
     assert b"report-type=global-delivery-status" in raw_notice
@@ -270,3 +270,16 @@ async def test_a_sender_who_has_left_is_told_nothing_and_the_trace_says_so(far: 
     await far.deliver()
     assert await far.states() == {BOB: "failed"}
     assert (await far.steps(name))[-1].detail["lost"] == "the sender's mailbox is gone"
+
+
+async def test_mail_goes_on_however_long_it_takes_to_tell_senders(far: World) -> None:
+    sink = await far.sink()
+    engine = await far.start()
+    await far.submit()
+    async with db.transaction() as blocking:
+        await blocking.execute("LOCK TABLE outbound_notice IN ACCESS EXCLUSIVE MODE")
+        async with asyncio.timeout(20):
+            await engine.sweep()
+            await engine.idle()
+        assert len(sink.mails) == 1
+    assert await far.states() == {BOB: "delivered"}

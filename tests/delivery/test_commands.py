@@ -14,6 +14,7 @@ from accounts import people
 from mailcore import db, provision
 from mailcore.store import fetch, mailboxes, queue, trace
 from mailcore.store.queue import Outgoing, Recipient, Result
+from mailcore.wire.smtp.params import By
 from tests.delivery.world import ANN, BOB, RAW
 
 pytestmark = pytest.mark.django_db
@@ -169,7 +170,7 @@ def test_what_a_worker_has_in_hand_is_not_bounced_under_it(account: int) -> None
 
 def test_remove_takes_it_out_and_tells_nobody(account: int) -> None:
     number, name = submit(account)
-    assert command("queue", "remove", "--yes", name) == "1 message removed.\n"
+    assert command("queue", "remove", "--yes", name) == "1 recipient removed.\n"
     assert rows("--state", "all") == []
     assert inbox(account) == []
     assert [event.step for event in run(trace.find, str(number))] == ["queued", "removed"]
@@ -179,10 +180,10 @@ def test_what_a_worker_has_in_hand_is_not_removed_under_it(account: int) -> None
     number, _ = submit(account, BOB)
     (claim,) = run(queue.claim)
     submit(account, "carol@near.example")
-    with pytest.raises(CommandError, match=r"^Nothing was removed: 1 message being delivered"):
+    with pytest.raises(CommandError, match=r"^Nothing was removed\. 1 recipient being delivered"):
         command("queue", "remove", "--yes", str(number))
     said = command("queue", "remove", "--yes", "--all")
-    assert said.startswith("1 message removed.\nNot removed: 1 message being delivered at this moment")
+    assert said.startswith("1 recipient removed. 1 recipient being delivered at this moment")
     assert [row["queue_id"] for row in rows()] == [number]
     run(queue.record, [Result(claim.recipient_id, claim.fence, "delivered", 250, "ok", "mx")])
     assert [row["state"] for row in rows("--state", "all")] == ["delivered"], "what became of it was recorded"
@@ -255,3 +256,15 @@ def test_an_unknown_message_is_one_clear_line(account: int) -> None:
     with pytest.raises(CommandError, match="Nothing is known of nobody"):
         command("trace", "nobody@example.test")
     assert json.loads(command("trace", "nobody@example.test", "--json")) == []
+
+
+def test_what_is_urgent_and_what_has_a_time_is_shown(account: int) -> None:
+    """RFC 6710, RFC 2852; a list in which nothing is urgent has no column for it."""
+    submit(account)
+    assert "priority" not in command("queue", "list")
+    outgoing = Outgoing(ANN, [Recipient(BOB)], "one", RAW, account_id=account, priority=4, by=By(600, "RT"))
+    run(queue.enqueue, outgoing)
+    assert "priority" in command("queue", "list")
+    assert [(row["priority"], row["by_mode"]) for row in rows()] == [(0, None), (4, "RT")]
+    shown = command("queue", "show", "one")
+    assert "priority      4\n" in shown and "UTC; else it comes back\n" in shown

@@ -16,6 +16,7 @@ from accounts import secrets
 from mailcore import db
 from mailcore.delivery import content, dkim
 from mailcore.store import signing_keys
+from mailcore.wire.smtp import data
 
 Lookup = Callable[..., bytes | None]
 
@@ -49,13 +50,15 @@ HEADERS = st.lists(st.tuples(NAMES, VALUES), max_size=6)
 
 
 @settings(max_examples=150, deadline=None)
-@given(HEADERS, BODIES)
+@given(HEADERS, BODIES, st.sampled_from([1, 3, data.PIECE]))
 def test_dkimpy_verifies_what_we_sign(
-    keys: tuple[dkim.Key, ...], fields: list[tuple[bytes, bytes]], body: bytes
+    keys: tuple[dkim.Key, ...], fields: list[tuple[bytes, bytes]], body: bytes, piece: int
 ) -> None:
     lines = [b"From: Ann <ann@example.test>", *(name + b":" + value.rstrip() + b"." for name, value in fields)]
     raw = b"\r\n".join(re.sub(rb"\r\n[ \t]*(?=\r\n)", b"", line) for line in lines) + b"\r\n\r\n" + body
-    signature = dkim.sign(raw, keys)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "PIECE", piece)
+        signature = dkim.sign(raw, keys)
     sent = signature + (raw if raw.endswith(b"\r\n") else raw + b"\r\n")  # as DATA sends it
     assert verified(sent, keys) == [True, True]
 
@@ -111,7 +114,6 @@ def test_a_domain_gets_a_key_of_each_kind_and_keeps_them() -> None:
     assert [key.algorithm for key in opened] == ["rsa", "ed25519"], "the first is the one that everybody understands"
     assert opened[0].private.key_size == 2048  # type: ignore[union-attr]
     texts = [str(record) for record in records]
-    assert texts[0].startswith("example.org. IN MX 10 ")
     assert any(text.startswith("ms-rsa-20") and '"v=DKIM1; k=rsa; p=' in text for text in texts)
     assert all(len(piece) <= 255 for text in texts for piece in re.findall(r'"([^"]*)"', text))
     names = {record.name: record.value.encode() for record in records if record.name.startswith("ms-")}

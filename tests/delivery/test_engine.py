@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import dkim as dkimpy
 import pytest
 
 from mailcore import db
 from mailcore.delivery import dkim
+from mailcore.delivery.engine import Limits
 from mailcore.store.queue import Recipient
 from tests.delivery.sink import EXTENSIONS
 from tests.delivery.world import ANN, BOB, HOSTNAME, RAW, World
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -164,7 +167,7 @@ async def test_wishes_for_receipts_are_passed_on_where_they_are_understood(far: 
 async def test_internationalised_mail_goes_to_servers_that_take_it(far: World) -> None:
     sink = await far.sink()
     raw = "From: Ann <ann@example.test>\r\nTo: <zoë@far.example>\r\nSubject: Grüße\r\n\r\nHallo\r\n".encode()
-    await far.submit("zoë@far.example", raw=raw, smtputf8=True, body_8bit=True)
+    await far.submit("zoë@far.example", raw=raw, smtputf8=True, body="8BITMIME")
     await far.deliver()
     (mail,) = sink.mails
     assert "SMTPUTF8" in mail.mail_line and "BODY=8BITMIME" in mail.mail_line
@@ -210,6 +213,7 @@ async def test_a_message_to_two_domains_goes_to_both(far: World) -> None:
 
 
 async def test_mail_queued_while_a_destination_is_at_work_goes_along(far: World) -> None:
+    far.limits = Limits(linger=5.0, together=0.0)
     sink = await far.sink(delay=0.01)
     engine = await far.start()
     await far.submit()
@@ -259,14 +263,30 @@ async def test_a_smarthost_that_refuses_our_password_delays_mail_and_bounces_non
     assert rows[BOB]["last_reply"] == "535 5.7.8 who?"
 
 
+async def test_mail_goes_on_while_results_are_written_but_not_far_ahead_of_them(far: World) -> None:
+    sink = await far.sink()
+    far.limits = replace(far.limits, ahead=2)
+    for _ in range(6):
+        await far.submit()
+    engine = await far.start()
+    async with db.transaction() as tx:
+        await tx.execute("LOCK TABLE trace_event IN SHARE MODE")  # no result can be written
+        await engine.sweep()
+        await eventually(lambda: len(sink.mails) >= 3)
+        await asyncio.sleep(0.05)  # time for a fourth, if there were one
+        assert len(sink.mails) == 3
+    await engine.idle()
+    assert [row async for row in _states()] == [("delivered", False, 1)] * 6, "all is written when nothing is left"
+    assert len(sink.mails) == 6
+
+
 async def test_stopping_gives_back_what_was_not_begun(far: World) -> None:
     sink = await far.sink(delay=0.05)
     for _ in range(10):
         await far.submit()
     engine = await far.start()
     await engine.sweep()
-    while not sink.mails:
-        await asyncio.sleep(0.01)
+    await eventually(lambda: sink.mails)
     await engine.stop()
     states = [row async for row in _states()]
     delivered = [state for state, _, _ in states if state == "delivered"]

@@ -16,6 +16,7 @@ from accounts.models import AliasTarget
 from mailcore import db, mime, provision
 from mailcore.conf import conf
 from mailcore.delivery import local
+from mailcore.delivery.bounce import tell_noted
 from mailcore.delivery.outcome import Outcome, Stage, Verdict
 from mailcore.delivery.settle import Settled, settle
 from mailcore.errors import MailError
@@ -77,9 +78,11 @@ async def test_of_a_list_a_full_member_waits_and_the_others_have_their_mail(here
     await alias(LIST, ANN, "bob@example.test")
     async with db.transaction() as tx:
         await quota.set_limit(tx, bob, 10)
-    await here.submit(LIST)
+    name = await here.submit(LIST)
     await here.deliver()
     assert len(await here.inbox()) == 1
+    (led,) = [event for event in await here.steps(name) if event.step == "expanded"]
+    assert (led.recipient, led.detail) == (LIST, {"to": [ANN, "bob@example.test"], "targets": 2})
     assert await here.states() == {LIST: "delivered", "bob@example.test": "queued"}
     async with db.transaction() as tx:
         await quota.set_limit(tx, bob, None)
@@ -154,7 +157,8 @@ async def test_notices_lock_the_senders_accounts_in_ascending_order_wherever_the
 
     async def tell() -> None:
         async with db.transaction() as tx:
-            await settle(tx, conf, [Settled(claim, failed) for claim in claims])
+            await settle(tx, [Settled(claim, failed) for claim in claims])
+            await tell_noted(tx, conf, [claim.outbound_id for claim in claims])
 
     async with db.transaction() as first:
         await locks.lock_account(first, here.account)

@@ -7,7 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from mailcore import db
 from mailcore.conf import Smarthost
+from mailcore.store import routes
+from mailcore.store.routes import Rule
 from tests.delivery.sink import EXTENSIONS
 from tests.delivery.world import BOB, World
 
@@ -62,3 +65,24 @@ async def test_our_password_is_never_sent_to_a_smarthost_in_the_clear(far: World
     row = (await far.rows())[BOB]
     assert row["state"] == "queued"
     assert "TLS" in row["last_reply"]
+
+
+@pytest.mark.parametrize(
+    ("wish", "tls", "delivered"),
+    [
+        ("require", True, True),
+        ("require", False, False),
+        ("none", True, True),
+        ("none", False, True),
+        ("may", False, True),
+    ],
+)
+async def test_a_rule_of_ours_demands_tls_or_does_without(far: World, wish: str, tls: bool, delivered: bool) -> None:
+    sink = await far.sink(tls=far.server_tls() if tls else None)
+    async with db.transaction() as tx:
+        await routes.put(tx, Rule(recipient="far.example", tls=wish))
+    await far.submit()
+    await far.deliver()
+    assert [mail.tls is not None for mail in sink.mails] == ([tls and wish != "none"] if delivered else [])
+    if not delivered:
+        assert "a rule of this server demands TLS" in (await far.rows())[BOB]["last_reply"]

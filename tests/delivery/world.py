@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import os
 import ssl
@@ -90,6 +91,9 @@ class World:
         engine = self.engine or await self.start()
         await engine.sweep()
         await engine.idle()
+        await engine.tell()
+        await asyncio.sleep(0)  # until what was queued for it has rung
+        await engine.idle()
 
     async def rows(self) -> dict[str, dict[str, Any]]:
         """The queue by recipient."""
@@ -113,6 +117,8 @@ class World:
                 "lease_until = lease_until - make_interval(secs => %s::float8)",
                 (seconds, seconds),
             )
+            await tx.execute("UPDATE delivery_pause SET until = until - make_interval(secs => %s::float8)", (seconds,))
+            await tx.execute("UPDATE suppression SET last_at = last_at - make_interval(secs => %s::float8)", (seconds,))
             await tx.execute(
                 "UPDATE outbound SET created_at = created_at - make_interval(secs => %s::float8), "
                 "send_after = send_after - make_interval(secs => %s::float8)",
@@ -133,7 +139,7 @@ class World:
 
     def server_tls(self) -> ssl.SSLContext:
         tls.ensure_certificate(self.conf)
-        return tls.server_context(self.conf)
+        return tls.Certificates(self.conf).context
 
 
 @asynccontextmanager
@@ -149,7 +155,7 @@ async def world(account: int, data: Any) -> AsyncIterator[World]:
         smtp_out_port=0,
         smarthost=None,
     )
-    here = World(account, ours, names, Limits(linger=0.05))
+    here = World(account, ours, names, Limits(linger=0.05, together=0.0))
     await db.open_pool(6)
     try:
         yield here

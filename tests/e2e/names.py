@@ -29,6 +29,11 @@ class Record:
         if self.type == "MX":
             preference, host = self.value.split()
             return f"mx-host={self.name},{host.rstrip('.')},{preference}"
+        if self.type == "CNAME":
+            return f"cname={self.name},{self.value.rstrip('.')}"
+        if self.type == "SRV":
+            priority, weight, port, host = self.value.split()
+            return f"srv-host={self.name},{host.rstrip('.')},{port},{priority},{weight}"
         if self.type == "TXT":
             pieces = [self.value[at : at + PIECE] for at in range(0, len(self.value), PIECE)]
             return f"txt-record={self.name}," + ",".join(f'"{piece}"' for piece in pieces)
@@ -55,7 +60,7 @@ def serve(program: str, folder: Path, port: int, domains: Iterable[str], records
         yield
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def resolver(port: int) -> dns.resolver.Resolver:

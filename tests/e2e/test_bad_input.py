@@ -51,7 +51,7 @@ pytestmark.append(pytest.mark.usefixtures("nothing_left"))
 
 @contextlib.contextmanager
 def smtp(world: World, name: str = "SMTP") -> Iterator[smtplib.SMTP]:
-    with smtplib.SMTP("127.0.0.1", world.made.ports[name], local_hostname="client.far.example", timeout=30) as client:
+    with smtplib.SMTP("127.0.0.1", world.made.ports[name], local_hostname="client.far.example", timeout=60) as client:
         client.ehlo()
         yield client
 
@@ -69,7 +69,7 @@ class Raw:
     """A socket that speaks in lines."""
 
     def __init__(self, world: World, name: str) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", world.made.ports[name]), timeout=30)
+        self.socket = socket.create_connection(("127.0.0.1", world.made.ports[name]), timeout=60)
         self.file = self.socket.makefile("rb")
         self.file.readline()
 
@@ -245,7 +245,7 @@ def test_of_an_append_that_breaks_off_nothing_stays(world: World) -> None:
 
 def jmap(world: World, method: str, path: str, body: bytes, login: str | None = None) -> tuple[int, bytes]:
     login = login or "Basic " + base64.b64encode(f"{ANN}:{PASSWORD}".encode()).decode()
-    connection = http.client.HTTPConnection("127.0.0.1", world.made.ports["HTTP"], timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", world.made.ports["HTTP"], timeout=60)
     with contextlib.closing(connection):
         connection.request(method, path, body, {"Authorization": login, "Content-Type": "application/json"})
         answer = connection.getresponse()
@@ -293,7 +293,7 @@ def test_jmap_refuses_objects_one_by_one(world: World) -> None:
 
 def test_strange_addresses_of_pages_are_no_server_errors(world: World) -> None:
     for path in ("/nowhere/", "/%ff%00", "/settings/../../etc/passwd", "/static/../manage.py", "/?" + "a" * 5000):
-        connection = http.client.HTTPConnection("127.0.0.1", world.made.ports["HTTP"], timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", world.made.ports["HTTP"], timeout=60)
         with contextlib.closing(connection):
             connection.request("GET", path)
             assert connection.getresponse().status in (302, 400, 404), path

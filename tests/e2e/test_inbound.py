@@ -197,6 +197,7 @@ def test_the_trace_tells_how_a_message_came(world: World, ids: dict[str, str]) -
     assert {each["trace_id"] for each in world.trace(ANN)} >= set(ids.values())
     shown = world.made.run("trace", name).stdout.splitlines()
     assert shown[0] == f"{name}  from {CAROL}  <attachment@far.example>"
-    assert re.search(rf"  accepted   {CAROL} from 127.0.0.1 \(client.far.example\) by ESMTP 29\d\.\d KiB", shown[1])
+    came = rf"  accepted   {CAROL} from 127.0.0.1 \(client.far.example\) by ESMTP without TLS 29\d\.\d KiB"
+    assert re.search(came, shown[1])
     assert re.search(rf"  stored     {ANN} in INBOX, uid \d+", shown[2])
     assert HOST not in shown[1]

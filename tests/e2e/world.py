@@ -25,20 +25,24 @@ from imapclient import IMAPClient
 from tests import postfix
 from tests.e2e import letters, names
 from tests.e2e.names import Record
-from tests.ops.installation import Installation, free_ports, gone, installation
+from tests.ops.installation import Installation, gone, installation
+from tests.ports import free_ports
 from tests.postfix import Postfix
+from tests.waiting import until
 
 HOST = "mx.mailstead.example"
 HOME, ANN, BOB, TINY = "home.example", "ann@home.example", "bob@home.example", "tiny@home.example"
 FAR, CAROL, SLOW, NOBODY = "far.example", "carol@far.example", "slow@far.example", "nobody@far.example"
 PASSWORD = "correct horse battery"
+# Other servers that tests start themselves, on the port of Postfix: domain and address.
+OTHERS = {"exim.example": "127.0.0.2", "open.example": "127.0.0.3"}
 TINY_QUOTA = 64 * 1024
 MESSAGE_SIZE = 2 * 1024 * 1024
 
 # What we put before a message (docs/flow.md), and nothing else: Return-Path, and Received with the trace id.
 TRACE_LINES = re.compile(
     rb"Return-Path: <(?P<sender>[^>\r\n]*)>\r\n"
-    rb"Received: from [^\r\n]+\r\n(?:\t\(using [^\r\n]+\)\r\n)?"
+    rb"Received: from [^\r\n]+\r\n(?:\t\(using [^\r\n]+\)\r\n\t\(No client[^\r\n]+\)\r\n)?"
     rb"\tby " + re.escape(HOST).encode() + rb" with (?P<protocol>\w+) id (?P<id>[0-9a-z]{15})"
     rb"(?:\r\n\tfor <[^>\r\n]+>)?;\r\n"
     rb"\t\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d \+0000\r\n"
@@ -68,7 +72,7 @@ class World:
         """A session over TLS, with a mailbox selected."""
         trust = ssl.create_default_context(cafile=self.made.data / "tls" / "cert.pem")
         trust.check_hostname = False  # it names the host, we connect to an address
-        with IMAPClient("127.0.0.1", self.made.ports["IMAPS"], ssl_context=trust, timeout=30) as client:
+        with IMAPClient("127.0.0.1", self.made.ports["IMAPS"], ssl_context=trust, timeout=60) as client:
             client.login(address, PASSWORD)
             if mailbox:
                 client.select_folder(mailbox)
@@ -80,7 +84,7 @@ class World:
             found = client.fetch(client.search(), ["BODY.PEEK[]"])
             return {uid: item[b"BODY[]"] for uid, item in found.items()}
 
-    def await_message(self, address: str, fits: Callable[[bytes], bool], seconds: float = 20) -> bytes:
+    def await_message(self, address: str, fits: Callable[[bytes], bool], seconds: float = 90) -> bytes:
         """The first message in INBOX that fits, which may have to be waited for."""
         deadline = time.monotonic() + seconds
         while True:
@@ -90,7 +94,7 @@ class World:
             assert time.monotonic() < deadline, f"no such message for {address}:\n{self.made.output()[-3000:]}"
             time.sleep(0.1)
 
-    def await_far(self, user: str, count: int = 1, seconds: float = 20) -> list[bytes]:
+    def await_far(self, user: str, count: int = 1, seconds: float = 90) -> list[bytes]:
         """The messages in a mailbox at far.example, CRLF as they came over the wire, once there are so many."""
         folder = self.folder / "far" / "mail" / user / "new"
         deadline = time.monotonic() + seconds
@@ -99,6 +103,10 @@ class World:
             time.sleep(0.05)
         files = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)
         return [path.read_bytes().replace(b"\n", b"\r\n") for path in files]
+
+    def address_of(self, domain: str) -> str:
+        """Where the mail server of one of OTHERS is looked for."""
+        return OTHERS[domain]
 
     def run(self, *command: str | Path, feed: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
         """Run a program to its end, with the folder of this world as its home."""
@@ -135,7 +143,7 @@ class World:
         found: list[dict[str, Any]] = json.loads(done.stdout)
         return found
 
-    def await_steps(self, name: str, step: str, seconds: float = 20) -> list[dict[str, Any]]:
+    def await_steps(self, name: str, step: str, seconds: float = 90) -> list[dict[str, Any]]:
         """The trace, once it has this step."""
         deadline = time.monotonic() + seconds
         wanted = "SELECT count(*) FROM trace_event WHERE trace_id = %s AND step = %s"
@@ -201,17 +209,16 @@ def open_world(find: Callable[[str], str]) -> Iterator[World]:
             command(made, "account", "add", address, "--password", PASSWORD, *more)
         shown = json.loads(command(made, "domain", "show", HOME, "--json"))
         records = tuple(Record(**each) for each in shown["records"])
-        far_records = (Record(FAR, "MX", f"10 mx.{FAR}."), Record(f"mx.{FAR}", "A", "127.0.0.1"))
+        far_records: tuple[Record, ...] = (Record(FAR, "MX", f"10 mx.{FAR}."), Record(f"mx.{FAR}", "A", "127.0.0.1"))
+        for domain, address in OTHERS.items():
+            far_records += (Record(domain, "MX", f"10 mx.{domain}."), Record(f"mx.{domain}", "A", address))
         zone = (*records, *far_records, Record(HOST, "A", "127.0.0.1"))
         undo.enter_context(names.serve(find("dnsmasq"), folder, dns_port, ("example",), zone))
         yield World(made, far, folder, dns_port, records, find)
         assert made.stop(signal.SIGTERM) == 0
-        assert gone(made, 5) == {}
+        assert gone(made, 60) == {}
         far.stop()
-        deadline = time.monotonic() + 5
-        while left := _working_in(folder):
-            assert time.monotonic() < deadline, left
-            time.sleep(0.05)
+        until(lambda: not _working_in(folder), story=lambda: _working_in(folder))
 
 
 def _working_in(folder: Path) -> list[str]:

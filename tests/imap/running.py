@@ -49,7 +49,7 @@ class Running:
             HOST,
             0,
             0,
-            tls.server_context(conf),
+            tls.Certificates(conf),
             ingest=self.ingest,
             limits=self._limits,
             message_size=self._message_size,
@@ -57,7 +57,7 @@ class Running:
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of a coroutine that runs on the server's loop."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
 
     def deliver(self, account_id: int, raw: bytes, when: datetime | None = None, flags: int = 0) -> Appended:
         """Put a message into INBOX, as SMTP does."""
@@ -76,5 +76,5 @@ class Running:
         """Close everything and end the thread."""
         self.call(self._stop())
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(60)
         self._loop.close()

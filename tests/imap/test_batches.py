@@ -10,7 +10,6 @@ from itertools import pairwise
 from types import SimpleNamespace
 from typing import cast
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,6 +21,7 @@ from mailcore.wire.imap.commands import BatchesArgs, Command
 from tests.imap.conftest import Person
 from tests.imap.running import Running
 from tests.imap.test_limits import Wire
+from tests.waiting import until
 
 
 def _ranges(uids: list[int], args: BatchesArgs) -> list[tuple[int, int]]:
@@ -67,10 +67,7 @@ def test_uidbatches_on_the_wire(imap: Running, alice: Person) -> None:
             assert wire.say(f"i UIDBATCHES{words}").startswith(b"i BAD "), words
 
 
-def test_who_waits_for_a_long_command_hears_that_it_runs(
-    imap: Running, alice: Person, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(imap.server.progress, "_interval", 0.2)
+def test_who_waits_for_a_long_command_hears_that_it_runs(imap: Running, alice: Person) -> None:
     imap.deliver(alice.account_id, b"Subject: x\r\n\r\n")
 
     async def hold() -> None:
@@ -82,8 +79,9 @@ def test_who_waits_for_a_long_command_hears_that_it_runs(
     async def events() -> tuple[asyncio.Event, asyncio.Event]:
         return asyncio.Event(), asyncio.Event()
 
-    async def sweep() -> None:
-        imap.server.progress.tell(asyncio.get_running_loop().time())
+    async def sweep(later: float) -> None:
+        """As the server does so many seconds from now."""
+        imap.server.progress.tell(asyncio.get_running_loop().time() + later)
 
     async def release() -> None:
         released.set()
@@ -96,15 +94,14 @@ def test_who_waits_for_a_long_command_hears_that_it_runs(
         imap.call(held.wait())
         wire.file.write(b"c STORE 1 +FLAGS (\\Seen)\r\n")
         wire.file.flush()
-        for _ in range(2):
-            imap.call(asyncio.sleep(0.25))
-            imap.call(sweep())
+        until(lambda: imap.server.progress._running)
+        for seconds in (100, 200):
+            imap.call(sweep(seconds))
             assert wire.line() == b'* OK [INPROGRESS ("c" NIL NIL)] Still working\r\n'
-        imap.call(sweep())  # too soon to say it again
+        imap.call(sweep(205))  # too soon to say it again
         imap.call(release())
-        holder.result(5)
+        holder.result(60)
         assert wire.line().startswith(b"* 1 FETCH (FLAGS (\\Seen")
         assert wire.line().startswith(b"c OK")
-        imap.call(asyncio.sleep(0.25))
-        imap.call(sweep())  # nothing runs
+        imap.call(sweep(300))  # nothing runs
         assert wire.say("d NOOP") == b"d OK NOOP completed\r\n"

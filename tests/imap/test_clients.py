@@ -81,7 +81,7 @@ def test_imapclient_waits_in_idle(imap: Running, alice: Person) -> None:
         client.select_folder("INBOX")
         client.idle()
         imap.deliver(alice.account_id, MESSAGES[0])
-        heard = client.idle_check(timeout=5)
+        heard = client.idle_check(timeout=60)
         assert (1, b"EXISTS") in heard
         client.idle_done()
         client.noop()
@@ -236,7 +236,7 @@ def test_curl_lists_reads_searches_and_uploads_over_tls(
     def curl(path: str, *options: str, scheme: str = "imaps", port: int = imap.tls_port) -> bytes:
         command = [program("curl"), "--silent", "--show-error", "--insecure", "--max-time", "20"]
         command += ["--user", f"{alice.address}:{alice.password}", *options, f"{scheme}://{HOST}:{port}/{path}"]
-        done = subprocess.run(command, capture_output=True, timeout=30)
+        done = subprocess.run(command, capture_output=True, timeout=60)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

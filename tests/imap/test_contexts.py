@@ -33,7 +33,7 @@ class Client:
 
     def __init__(self, imap: Running, person: Person, uid: bool = True) -> None:
         self.prefix = b"UID " if uid else b""
-        self.socket = socket.create_connection((HOST, imap.port), 5)
+        self.socket = socket.create_connection((HOST, imap.port), 60)
         self.file = self.socket.makefile("rb")
         self.file.readline()
         self.results: dict[str, list[int]] = {}

@@ -121,7 +121,7 @@ def top_level(answer: bytes) -> list[bytes]:
 
 @pytest.mark.programs(DOVECOT)
 def test_dovecot_sorts_and_threads_alike(imap: Running, alice: Person, dovecot: Wire) -> None:
-    with socket.create_connection((HOST, imap.port), 10) as connection:
+    with socket.create_connection((HOST, imap.port), 60) as connection:
         stream = cast(BinaryIO, connection.makefile("rwb"))
         ours = Wire(stream, stream)
         ours.run(f'LOGIN "{alice.address}" "{alice.password}"'.encode())

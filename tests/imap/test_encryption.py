@@ -6,7 +6,6 @@ import dataclasses
 import imaplib
 import socket
 import ssl
-import time
 from contextlib import closing
 
 import pytest
@@ -16,6 +15,7 @@ from mailcore.imap import offers
 from tests.imap.conftest import Person
 from tests.imap.running import HOST, Running
 from tests.imap.test_limits import Wire
+from tests.waiting import until
 
 
 def test_without_tls_no_password_is_taken_when_the_operator_says_so(
@@ -54,16 +54,12 @@ def test_a_handshake_that_fails_ends_the_connection_and_nothing_else(imap: Runni
         wire.line()
         assert wire.say("a STARTTLS").startswith(b"a OK")
         wire.socket.sendall(b"b LOGIN in the clear\r\n" * 100)
-        wire.socket.settimeout(5)
         try:
             while wire.socket.recv(4096):
                 pass
         except ConnectionError:
             pass
-    deadline = time.monotonic() + 5
-    while imap.server.connections and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not imap.server.connections
+    until(lambda: not imap.server.connections)
     with closing(Wire(imap)) as wire:
         assert wire.log_in(alice).startswith(b"a OK")
 
@@ -77,7 +73,7 @@ def test_a_whole_session_sent_byte_by_byte(imap: Running, alice: Person) -> None
         "e IDLE\r\nDONE\r\n"
         "f LOGOUT\r\n"
     ).encode()
-    with closing(socket.create_connection((HOST, imap.port), 10)) as connection:
+    with closing(socket.create_connection((HOST, imap.port), 60)) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for octet in script:
             connection.sendall(bytes([octet]))
@@ -92,7 +88,7 @@ def test_pipelined_commands_are_answered_in_order(imap: Running, alice: Person) 
     commands = [f'a0 LOGIN {alice.address} "{alice.password}"', "a1 SELECT INBOX"]
     commands += [f"a{n} APPEND INBOX {{13+}}\r\nSubject: {n:02d}\r\n" for n in range(2, 60)]
     commands += ["a60 SEARCH ALL", "a61 STORE 1:* +FLAGS.SILENT (\\Seen)", "a62 SEARCH UNSEEN", "a63 LOGOUT"]
-    with closing(socket.create_connection((HOST, imap.port), 10)) as connection:
+    with closing(socket.create_connection((HOST, imap.port), 60)) as connection:
         connection.sendall("\r\n".join(commands).encode() + b"\r\n")
         received = b""
         while data := connection.recv(65536):

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from dataclasses import replace
 
 import pytest
 
-from mailcore import db
+from mailcore import db, wake
 from mailcore.errors import Code, MailError
 from mailcore.imap import server as imap_server
 from mailcore.imap.limits import Limits
 from tests.imap.conftest import Person
 from tests.imap.running import HOST, Running
+from tests.waiting import PATIENCE, until
 
-LIMITS = Limits(login=0.5, idle=1.0, stalled=1.0, shutdown=1.0, per_address=4, per_account=2, output=64 * 1024)
+# No limit of time that a busy machine could reach: the tests that are about one set it.
+LIMITS = Limits(login=1_000, idle=1_000, stalled=1_000, per_address=4, per_account=2, output=64 * 1024)
 
 
 @pytest.fixture
@@ -33,7 +35,7 @@ class Wire:
     """A plain client."""
 
     def __init__(self, running: Running) -> None:
-        self.socket = socket.create_connection((HOST, running.port), 5)
+        self.socket = socket.create_connection((HOST, running.port), 60)
         self.file = self.socket.makefile("rwb")
 
     def line(self) -> bytes:
@@ -58,27 +60,32 @@ class Wire:
         self.socket.close()
 
 
-def test_a_client_that_does_not_log_in_is_sent_away(strict: Running) -> None:
+def test_a_client_that_does_not_log_in_is_sent_away(strict: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strict.server, "limits", replace(LIMITS, login=0.5))
     with closing(Wire(strict)) as wire:
         assert wire.line().startswith(b"* OK")
         assert wire.line() == b"* BYE You did not log in in time\r\n"
         assert wire.line() == b""
 
 
-def test_dripping_bytes_do_not_win_time_before_the_login(strict: Running) -> None:
+def test_dripping_bytes_do_not_win_time_before_the_login(strict: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strict.server, "limits", replace(LIMITS, login=0.5))
     with closing(Wire(strict)) as wire:
-        started = time.monotonic()
+        deadline = time.monotonic() + PATIENCE
         with pytest.raises(OSError):
-            while time.monotonic() - started < 4:
+            while time.monotonic() < deadline:
                 wire.socket.sendall(b"x")
                 time.sleep(0.05)
-        assert time.monotonic() - started < 3
 
 
-def test_an_idle_session_is_logged_out_and_idle_too(strict: Running, alice: Person) -> None:
+def test_an_idle_session_is_logged_out_and_idle_too(
+    strict: Running, alice: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with closing(Wire(strict)) as wire, closing(Wire(strict)) as idler:
         assert wire.log_in(alice).startswith(b"a OK")
         assert idler.log_in(alice).startswith(b"a OK")
+        monkeypatch.setattr(strict.server, "limits", replace(LIMITS, idle=1.0))
+        assert wire.say("b NOOP").startswith(b"b OK")
         assert idler.say("b IDLE") == b"+ idling\r\n"
         assert wire.line() == b"* BYE You have been idle for too long\r\n"
         assert idler.line() == b"* BYE You have been idle for too long\r\n"
@@ -93,11 +100,7 @@ def test_strangers_of_one_address_are_limited(strict: Running) -> None:
         assert late.line() == b""
     for wire in wires:
         wire.close()
-    deadline = time.monotonic() + 3
-    while strict.server.strangers and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not strict.server.strangers
-    assert not strict.server.connections
+    until(lambda: not strict.server.strangers and not strict.server.connections)
 
 
 def _trusting_nobody() -> ssl.SSLContext:
@@ -107,20 +110,16 @@ def _trusting_nobody() -> ssl.SSLContext:
 
 
 def test_handshakes_that_never_end_count_as_connections_of_their_address(strict: Running) -> None:
-    silent = [socket.create_connection((HOST, strict.tls_port), 5) for _ in range(4)]
-    deadline = time.monotonic() + 3
-    while len(strict.server.handshakes) < 4 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    silent = [socket.create_connection((HOST, strict.tls_port), 60) for _ in range(4)]
+    until(lambda: len(strict.server.handshakes) == 4)
     with closing(Wire(strict)) as late:
         assert late.line().startswith(b"* BYE [LIMIT] Too many connections")
-    with closing(socket.create_connection((HOST, strict.tls_port), 5)) as fifth, suppress(ConnectionError):
+    with closing(socket.create_connection((HOST, strict.tls_port), 60)) as fifth, suppress(ConnectionError):
         assert fifth.recv(10) == b""
     for one in silent:
         one.close()
-    while strict.server.handshakes and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not strict.server.handshakes and not strict.server.strangers
-    plain = socket.create_connection((HOST, strict.tls_port), 5)
+    until(lambda: not strict.server.handshakes and not strict.server.strangers)
+    plain = socket.create_connection((HOST, strict.tls_port), 60)
     with _trusting_nobody().wrap_socket(plain) as encrypted:
         assert encrypted.recv(100).startswith(b"* OK")
         assert strict.server.strangers == {HOST: 1}
@@ -130,7 +129,7 @@ def test_handshakes_that_never_end_count_as_connections_of_their_address(strict:
 def test_what_comes_in_one_piece_with_the_end_of_the_handshake_is_not_lost(strict: Running) -> None:
     for port, hello in ((strict.tls_port, b""), (strict.port, b"a STARTTLS\r\n")):
         for _ in range(5):
-            with socket.create_connection((HOST, port), 5) as plain:
+            with socket.create_connection((HOST, port), 60) as plain:
                 if hello:
                     plain.recv(1000)
                     plain.sendall(hello)
@@ -161,6 +160,7 @@ def test_sessions_of_one_account_are_limited(strict: Running, alice: Person) -> 
         assert three.log_in(alice).startswith(b"a NO [LIMIT]")
         assert one.say("b LOGOUT").startswith(b"b OK")
         assert one.line() == b""
+        until(lambda: strict.server.sessions[alice.account_id] == 1)
         assert three.say(f'c LOGIN {alice.address} "{alice.password}"').startswith(b"c OK")
 
 
@@ -176,16 +176,18 @@ def test_a_client_that_stops_reading_costs_a_bounded_buffer_and_no_database_conn
         wire.say("b SELECT INBOX")
         wire.file.write(b"c FETCH 1:* BODY.PEEK[]\r\n")
         wire.file.flush()
-        time.sleep(0.5)
         (connection,) = strict.server.connections
+        until(lambda: connection._drained is not None)
         assert connection.transport is not None
         # One batch beyond the high-water mark at most, of 50 MB that are asked for.
         assert connection.transport.get_write_buffer_size() < 4 * 1024 * 1024
-        assert strict.call(_free_connections()) > 0
-        deadline = time.monotonic() + 5
-        while strict.server.connections and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert not strict.server.connections, "it was never cut off"
+        until(lambda: strict.call(_free_connections()) > 0)
+
+        def cut_off() -> bool:
+            connection.deadline -= LIMITS.stalled  # as if so much time had passed
+            return not strict.server.connections
+
+        until(cut_off)
 
 
 async def _free_connections() -> int:
@@ -282,31 +284,18 @@ def test_a_full_quota_refuses_before_and_after_the_literal(imap: Running, alice:
         assert wire.say(f"h APPEND INBOX {{{len(message)}+}}\r\n{message}").startswith(b"h OK")
 
 
-def test_idle_hears_of_new_mail_within_50_ms(imap: Running, alice: Person) -> None:
-    heard: list[float] = []
-
-    def listen(wire: Wire) -> None:
-        for _ in range(5):
-            while b"EXISTS" not in wire.line():
-                pass
-            heard.append(time.perf_counter())
-
+def test_idle_hears_of_new_mail_without_asking_for_it(
+    imap: Running, alice: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wake, "POLL_SECONDS", 3_600)
     with closing(Wire(imap)) as wire:
         wire.log_in(alice)
         wire.say("b SELECT INBOX")
         wire.say("c IDLE")
-        thread = threading.Thread(target=listen, args=(wire,))
-        thread.start()
-        late = []
         for n in range(5):
             imap.deliver(alice.account_id, b"Subject: new\r\n\r\n%d\r\n" % n)
-            done = time.perf_counter()
-            deadline = done + 3
-            while len(heard) <= n and time.perf_counter() < deadline:
-                time.sleep(0.001)
-            late.append(heard[n] - done)
-        thread.join(5)
-    assert sorted(late)[2] < 0.05, late
+            while b"EXISTS" not in (line := wire.line()):
+                assert line
 
 
 def test_messages_larger_than_memory_wants_them_pass_through(

@@ -58,3 +58,22 @@ def test_a_command_that_names_too_many_handles_the_newest_or_none(
         for verb in ("COPY", "UID COPY", "MOVE", "UID MOVE"):
             assert wire.say(f"g {verb} 1:4 Archive").startswith(b"g NO [MESSAGELIMIT 3] ")
         assert wire.say("h COPY 1:3 Archive").startswith(b"h OK [COPYUID ")
+
+
+def test_a_thread_command_takes_so_many_messages_into_memory_and_no_more(
+    imap: Running, alice: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imap.server, "limits", replace(imap.server.limits, threads=3))
+    for n in range(5):
+        imap.deliver(alice.account_id, b"Subject: %d\r\n\r\n" % n)
+    with closing(Wire(imap)) as wire:
+        wire.log_in(alice)
+        assert wire.say("b SELECT INBOX").startswith(b"b OK")
+        for algorithm in ("ORDEREDSUBJECT", "REFERENCES", "REFS"):
+            assert wire.say(f"c THREAD {algorithm} UTF-8 ALL").startswith(b"c NO [LIMIT] ")
+            wire.file.write(f"d UID THREAD {algorithm} UTF-8 UID 2:4\r\n".encode())
+            wire.file.flush()
+            assert [wire.line(), wire.line()] == [b"* THREAD (2)(3)(4)\r\n", b"d OK THREAD completed\r\n"]
+        monkeypatch.setattr(imap.server, "limits", replace(imap.server.limits, threads=5))
+        assert wire.say("e THREAD REFS UTF-8 ALL").startswith(b"e OK")
+        assert wire.say("f THREAD REFS UTF-8 ALL").startswith(b"f OK")

@@ -13,6 +13,7 @@ import pytest
 from tests.imap.conftest import Person
 from tests.imap.running import Running
 from tests.imap.test_sharing import LITERAL, Talk
+from tests.waiting import until
 
 EVERYTHING = "(personal (MessageNew MessageExpunge FlagChange MailboxName))"
 State = dict[str, tuple[int, int, int]]  # messages, uidnext, unseen
@@ -41,6 +42,19 @@ def _believe(state: State, lines: list[str]) -> None:
                 state[name] = before
         else:
             raise AssertionError(line)
+
+
+def told(watcher: Talk, count: int) -> list[str]:
+    """As many lines as it is told, as soon as it is."""
+    lines: list[str] = []
+
+    def enough() -> bool:
+        lines.extend(watcher.ok("NOOP"))
+        return len(lines) >= count
+
+    until(enough, story=lambda: lines)
+    assert len(lines) == count, lines
+    return lines
 
 
 def _truth(talk: Talk) -> State:
@@ -84,9 +98,12 @@ def test_who_believes_every_word_of_it_knows_how_the_mailboxes_are(
             actor.ok("UNSELECT")
         if chance.random() < 0.1:
             time.sleep(0.06)  # sometimes it looks between two changes, mostly it does not
-    time.sleep(0.3)
-    _believe(state, watcher.ok("NOOP"))
-    assert state == _truth(actor)
+
+    def agreed() -> bool:
+        _believe(state, watcher.ok("NOOP"))
+        return state == _truth(actor)
+
+    until(agreed, story=lambda: (state, _truth(actor)))
     for talk in (watcher, actor):
         talk.close()
 
@@ -96,11 +113,9 @@ def test_too_many_mailboxes_to_watch_turn_it_off(narrow: Running, people: Callab
     watcher.ok(f"NOTIFY SET {EVERYTHING}")
     for name in ("One", "Two"):
         actor.ok(f"CREATE {name}")
-    time.sleep(0.2)
-    assert len(watcher.ok("NOOP")) == 2
+    told(watcher, 2)
     actor.ok("CREATE Three")
-    time.sleep(0.2)
-    (line,) = watcher.ok("NOOP")
+    (line,) = told(watcher, 1)
     assert line.startswith("* OK [NOTIFICATIONOVERFLOW]")
     actor.ok("CREATE Four")
     time.sleep(0.2)
@@ -111,7 +126,6 @@ def test_too_many_mailboxes_to_watch_turn_it_off(narrow: Running, people: Callab
         line for line in actor.ok("STATUS One (MESSAGES UIDNEXT UIDVALIDITY UNSEEN)")
     ]
     actor.ok(f"APPEND One {LITERAL}")
-    time.sleep(0.2)
-    assert len(watcher.ok("NOOP")) == 1
+    told(watcher, 1)
     for talk in (watcher, actor):
         talk.close()

@@ -42,7 +42,7 @@ def test_of_two_who_replace_the_same_message_one_wins_and_nothing_is_doubled(ima
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(10)
+            thread.join(60)
         won = [number for number, answer in answers.items() if answer.startswith(b"t OK")]
         assert len(won) == 1
         assert all(b" [EXPUNGEISSUED] " in answer for number, answer in answers.items() if number not in won)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from array import array
 
 from hypothesis import given, settings
@@ -157,3 +158,18 @@ def test_sessions_at_one_state_share_one_list_and_old_lists_make_room() -> None:
     assert known is not None and known.modseq == 9
     lists.share(2, 1, Known(1, array("I", range(1, 1100))))
     assert lists.get(1, 1) is None and lists.get(2, 1) is not None
+
+
+def test_a_saved_result_costs_four_octets_a_message_however_scattered() -> None:
+    view = Selected(1, "INBOX", 1, array("I", range(1, 400_001)), 400_001, 1, read_only=False)
+    assert not view.saved
+    tracemalloc.start()
+    view.save(range(1, 400_001, 2))
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 1_000_000
+    view.save([9, 3, 7])
+    assert list(view.saved) == [3, 7, 9]
+    assert list(view.pick(view.slices(SequenceSet(saved=True), uid=True))) == [3, 7, 9]
+    view.save(())
+    assert list(view.slices(SequenceSet(saved=True), uid=True)) == []

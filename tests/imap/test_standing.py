@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -21,6 +20,7 @@ from mailcore.auth import standing
 from tests.imap.conftest import Person
 from tests.imap.running import Running
 from tests.imap.test_limits import Wire
+from tests.waiting import until
 
 BYE = b"* BYE Your password or account has changed: log in again\r\n"
 
@@ -95,11 +95,8 @@ def test_a_change_that_nobody_told_of_acts_after_the_poll(imap: Running, alice: 
         assert mine.say("b NOOP").startswith(b"b OK")
         Account.objects.filter(pk=account.pk).update(password="!")
         assert mine.line() == BYE
-    for _ in range(100):
-        if not imap.server.connections:
-            break
-        time.sleep(0.02)
-    assert not any(each._open or each._timer for each in standing._watches.values()), "nothing is left behind"
+    until(lambda: not imap.server.connections)
+    until(lambda: not any(each._open or each._timer for each in standing._watches.values()))  # nothing is left behind
 
 
 def test_commands_sent_after_the_end_are_not_carried_out(imap: Running, alice: Person) -> None:

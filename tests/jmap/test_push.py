@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -20,6 +19,7 @@ from mailcore.jmap import limits, push
 from mailcore.store import changes, flags
 from mailcore.wake import Change
 from tests.jmap.world import ALICE, PASSWORD, SIMPLE, Client, World
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -54,7 +54,7 @@ class Stream:
                 self.arrived.put_nowait(None)
 
     async def line(self) -> str | None:
-        octets = await asyncio.wait_for(self.arrived.get(), 5)
+        octets = await asyncio.wait_for(self.arrived.get(), 60)
         return octets.decode() if octets is not None else None
 
     async def event(self) -> dict[str, Any]:
@@ -77,23 +77,21 @@ async def stream(client: Client, query: str = "types=*&closeafter=no&ping=0", **
     }  # fmt: skip
     task = asyncio.create_task(client.application(scope, reader.receive, reader.send))
     try:
-        await asyncio.wait_for(reader.ready.wait(), 5)
-        await asyncio.sleep(0.02)
+        await asyncio.wait_for(reader.ready.wait(), 60)
         yield reader
     finally:
         reader.leave.set()
-        await asyncio.wait_for(task, 5)
+        await asyncio.wait_for(task, 60)
 
 
-async def test_a_delivery_is_told_within_moments(world: World) -> None:
+async def test_a_delivery_is_told(world: World) -> None:
+    """At once: nothing polls here."""
     alice = world.alice
     async with stream(alice) as events:
         assert events.status == 200 and events.headers["content-type"].startswith("text/event-stream")
         assert events.headers["cache-control"] == "no-store"
-        begun = time.perf_counter()
         await world.deliver(alice.account, SIMPLE.format(subject="New"))
         event = await events.event()
-        assert time.perf_counter() - begun < 0.2
         state = (await alice.call("Email/get", ids=[]))["state"]
         assert event["event"] == "state" and event["id"] == state
         assert event["data"] == {
@@ -110,9 +108,8 @@ async def test_a_delivery_is_told_within_moments(world: World) -> None:
 async def test_nobody_hears_of_others_mail(world: World) -> None:
     async with stream(world.bob) as events:
         await world.deliver(world.village.alice, SIMPLE.format(subject="For Alice"))
-        await asyncio.sleep(0.1)
-        while not events.arrived.empty():
-            assert "StateChange" not in (await events.line() or "")
+        await world.deliver(world.village.bob, SIMPLE.format(subject="For Bob"))
+        assert set((await events.event())["data"]["changed"]) == {world.bob.id}
 
 
 async def test_another_process_is_heard_through_redis(world: World, valkey: str) -> None:
@@ -126,10 +123,10 @@ async def test_another_process_is_heard_through_redis(world: World, valkey: str)
     await wake.start(valkey, modseqs)
     try:
         async with stream(alice) as events:
-            await asyncio.sleep(0.2)
             hint = json.dumps(["another process", [[alice.account, 1, 77, "mail"]], []])
             client = redis.asyncio.Redis.from_url(valkey)
-            await client.publish(wake.CHANNEL, hint)
+            # It hears nothing before it has subscribed; nobody else listens here.
+            await eventually(lambda: client.publish(wake.CHANNEL, hint))
             await client.aclose()
             assert (await events.event())["id"] == "77"
     finally:
@@ -183,7 +180,11 @@ async def test_a_stream_ends_with_its_session(world: World, monkeypatch: pytest.
             assert "StateChange" not in line
 
 
-async def test_streams_end_with_the_password_or_app_password_that_they_came_in_by(world: World) -> None:
+async def test_streams_end_with_the_password_or_app_password_that_they_came_in_by(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standing, "POLL_SECONDS", 3600)  # they are told
+
     def app_password() -> str:
         return people.add_app_password(people.get_account(ALICE), "reader")
 
@@ -195,9 +196,8 @@ async def test_streams_end_with_the_password_or_app_password_that_they_came_in_b
         return world.program(world.village.alice, ALICE, secret)
 
     async def over(events: Stream) -> bool:
-        async with asyncio.timeout(2):
-            while (line := await events.line()) is not None:
-                assert "StateChange" not in line
+        while (line := await events.line()) is not None:
+            assert "StateChange" not in line
         return True
 
     secret = await asyncio.to_thread(app_password)

@@ -117,6 +117,28 @@ async def test_mail_goes_to_people_here_at_once_and_to_others_by_the_queue(world
     assert found["deliveryStatus"]["bob@example.org"]["smtpReply"].startswith("250")
 
 
+async def test_mail_has_a_time_and_a_priority_when_it_is_given_one(world: World) -> None:
+    """RFC 8621 §7: parameters of MAIL, here of RFC 2852 and RFC 6710, as submission takes them."""
+    alice = world.alice
+    email = await draft(alice)
+    envelope = held("alice@example.org", "far@elsewhere.example", "60")
+    for parameters, kept in (
+        ({"by": "600;NT", "MT-Priority": "9"}, ("NT", 600, 4)),
+        ({"BY": "10;R", "HOLDFOR": "60"}, ("R", 10, 0)),
+    ):
+        envelope["mailFrom"]["parameters"] = parameters
+        assert "id" in await submit(alice, email, envelope=envelope)
+        async with db.read() as tx:
+            rows = await tx.fetch(
+                "SELECT o.by_mode, extract(epoch FROM r.deliver_by - greatest(o.created_at, o.send_after))::int, "
+                "r.priority FROM outbound o JOIN outbound_recipient r ON r.outbound_id = o.id ORDER BY r.id DESC"
+            )
+        assert rows[0] == kept
+    for name, value in (("BY", "9;R"), ("BY", "60"), ("BY", None), ("BY", "60;R SIZE=1"), ("MT-PRIORITY", "10")):
+        envelope["mailFrom"]["parameters"] = {name: value}
+        assert (await submit(alice, email, envelope=envelope))["type"] == "invalidProperties", (name, value)
+
+
 async def test_what_may_not_be_sent_is_refused_with_the_rfcs_words(world: World) -> None:
     alice = world.alice
     email = await draft(alice)

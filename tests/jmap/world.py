@@ -61,6 +61,7 @@ class Client:
     application: app.App
     account: int
     headers: dict[str, str] = field(default_factory=dict)
+    hangs_up: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def id(self) -> str:
@@ -89,7 +90,10 @@ class Client:
         answer = Answer(0, {}, b"")
 
         async def receive() -> dict[str, Any]:
-            return incoming.pop(0) if incoming else {"type": "http.disconnect"}
+            if not incoming:
+                await self.hangs_up.wait()
+                return {"type": "http.disconnect"}
+            return incoming.pop(0)
 
         async def send(message: Any) -> None:
             if message["type"] == "http.response.start":
@@ -98,7 +102,7 @@ class Client:
             else:
                 answer.body += message.get("body", b"")
 
-        await asyncio.wait_for(self.application(scope, receive, send), 30)
+        await asyncio.wait_for(self.application(scope, receive, send), 60)
         return answer
 
     async def api(self, request: Any, **headers: str) -> Answer:

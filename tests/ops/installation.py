@@ -14,17 +14,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.ports import free_ports
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 PORTS = ("HTTP", "SMTP", "SUBMISSION", "SUBMISSIONS", "IMAP", "IMAPS", "POP3", "POP3S", "SIEVE")
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports on loopback that nobody uses now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 class Installation:
@@ -60,7 +53,7 @@ class Installation:
                 start_new_session=True,
             )
 
-    def wait_ready(self, seconds: float = 60) -> str:
+    def wait_ready(self, seconds: float = 120) -> str:
         """Wait for the summary box; return everything that was printed so far."""
         assert self.process is not None
         deadline = time.monotonic() + seconds
@@ -70,7 +63,7 @@ class Installation:
             time.sleep(0.05)
         return text
 
-    def wait_for(self, text: str, seconds: float = 30) -> None:
+    def wait_for(self, text: str, seconds: float = 60) -> None:
         deadline = time.monotonic() + seconds
         while text not in self.output():
             assert time.monotonic() < deadline, f"no {text!r} in:\n{self.output()}"
@@ -103,7 +96,7 @@ class Installation:
             env=self.environ,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
         )
 
     def processes(self) -> dict[int, str]:
@@ -119,12 +112,12 @@ class Installation:
                         found[int(entry.name)] = command.replace(b"\0", b" ").decode(errors="replace").strip()
         return found
 
-    def greeting(self, name: str, seconds: float = 30) -> bytes:
+    def greeting(self, name: str, seconds: float = 60) -> bytes:
         """What the server on that port says first, as soon as it does."""
         deadline = time.monotonic() + seconds
         while True:
             try:
-                with socket.create_connection(("127.0.0.1", self.ports[name]), timeout=5) as client:
+                with socket.create_connection(("127.0.0.1", self.ports[name]), timeout=60) as client:
                     if line := client.recv(512):
                         return line
             except OSError:
@@ -134,7 +127,7 @@ class Installation:
 
     def get(self, path: str) -> bytes:
         """The status line of `GET path`."""
-        with socket.create_connection(("127.0.0.1", self.ports["HTTP"]), timeout=10) as client:
+        with socket.create_connection(("127.0.0.1", self.ports["HTTP"]), timeout=60) as client:
             client.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
             return client.makefile("rb").readline()
 
@@ -143,7 +136,7 @@ class Installation:
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
             try:
-                self.process.wait(40)
+                self.process.wait(60)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()

@@ -18,7 +18,8 @@ import pytest
 import redis
 
 from mailcore.supervise import launch
-from tests.ops.installation import ROOT, free_ports, gone, installation
+from tests.ops.installation import ROOT, gone, installation
+from tests.ports import free_ports
 
 POSTGRES = "/usr/lib/postgresql/15/bin/postgres"
 PASSWORD = "p@ss/w:rd"  # needs quoting in an address
@@ -33,7 +34,7 @@ def server(argv: list[str], ready: Callable[[], bool], stop: signal.Signals, log
     with log.open("wb") as output:
         running = launch.execute(argv, output.fileno(), launch.service_identity(), death=stop)
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not ready():
             assert running.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.05)
@@ -41,7 +42,7 @@ def server(argv: list[str], ready: Callable[[], bool], stop: signal.Signals, log
     finally:
         if running.poll() is None:
             os.kill(running.pid, stop)
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 60
             while running.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.02)
 

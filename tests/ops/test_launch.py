@@ -6,12 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from mailcore.supervise import launch
+from tests.waiting import until
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change users")
 
@@ -22,9 +22,7 @@ def output_of(argv: list[str], tmp_path: Path, privileges: tuple[int, ...]) -> s
         running = launch.execute(
             argv, output.fileno(), launch.service_identity(), death=signal.SIGTERM, privileges=privileges
         )
-    deadline = time.monotonic() + 10
-    while running.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(lambda: running.poll() is not None)
     return log.read_text()
 
 
@@ -68,7 +66,4 @@ def test_a_child_dies_with_its_parent() -> None:
     assert parent.stdout is not None
     pid = int(parent.stdout.readline())
     assert parent.wait() == -signal.SIGKILL
-    deadline = time.monotonic() + 10
-    while launch.process_age(pid) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert launch.process_age(pid) is None
+    until(lambda: launch.process_age(pid) is None)

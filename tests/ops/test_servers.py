@@ -36,7 +36,7 @@ def served(server: Server, ready: Callable[[Running], bool], log: Path) -> Itera
     with log.open("wb") as output:
         running = server.spawn(output.fileno())
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not ready(running):
             assert running.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.02)

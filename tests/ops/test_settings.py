@@ -46,22 +46,44 @@ def test_a_setting_is_read_from_a_file(tmp_path: Path) -> None:
     assert conf.load({"MAILSTEAD_SECRET_KEY_FILE": str(tmp_path / "key")}).secret_key == "from a file"
 
 
+def test_what_is_wrong_with_a_setting_is_said_in_plain_words() -> None:
+    for name, value, words in (
+        ("MAILSTEAD_SMTP_PORT", "smtp", "a port is a number from 0 to 65535"),
+        ("MAILSTEAD_CHECKS", "clamd=127.0.0.1:3310", "clamd is not asked yet: set on or off"),
+        ("MAILSTEAD_CHECKS", "yes", "must be on or off"),
+    ):
+        with pytest.raises(ConfigError) as refused:
+            conf.load({name: value})
+        assert str(refused.value) == f"{name}: {value!r} cannot be used: {words}"
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
         ("MAILSTEAD_SMTP_PORT", "70000"),
         ("MAILSTEAD_SMTP_PORT", "x"),
         ("MAILSTEAD_PROCESSES", "0"),
+        ("MAILSTEAD_CHECKS", "rspamd=http://127.0.0.1:11334"),
+        ("MAILSTEAD_CHECKS", "on,off"),
+        ("MAILSTEAD_CHECKS", "nonsense"),
         ("MAILSTEAD_PLAINTEXT_AUTH", "sometimes"),
         ("MAILSTEAD_OUT_ALLOW", "everything"),
         ("MAILSTEAD_DNS", "127.0.0.1"),
         ("MAILSTEAD_DEBUG", "perhaps"),
         ("MAILSTEAD_SECRET_KEY_FILE", "/nowhere/key"),
+        ("MAILSTEAD_ACME_EAB", "kid-without-a-secret"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_named(name: str, value: str) -> None:
     with pytest.raises(ConfigError, match=name):
         conf.load({name: value})
+
+
+def test_a_secret_that_cannot_be_used_is_not_shown() -> None:
+    for name in ("MAILSTEAD_ACME_EAB", "MAILSTEAD_SMARTHOST"):
+        with pytest.raises(ConfigError, match=name) as caught:
+            conf.load({name: "kid:hidden!"})
+        assert "hidden" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

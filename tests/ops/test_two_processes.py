@@ -8,7 +8,7 @@ import smtplib
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,7 @@ class Session:
     """An IMAP client of a few words, in IDLE on its INBOX unless it is told otherwise."""
 
     def __init__(self, made: Installation) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", made.ports["IMAP"]), timeout=10)
+        self.socket = socket.create_connection(("127.0.0.1", made.ports["IMAP"]), timeout=60)
         self.file = self.socket.makefile("rwb")
         self.file.readline()
         self.say(f'a LOGIN admin@example.test "{made.password()}"')
@@ -80,15 +80,14 @@ def server_of(session: Session, made: Installation) -> str:
 
 
 def end(pid: int) -> None:
-    """Kill a process and wait until it has closed its listeners: until then the kernel hands it new clients."""
+    """Kill a process and wait until its last thread is gone: until then the kernel hands its listeners new clients."""
     os.kill(pid, signal.SIGKILL)
-    with suppress(FileNotFoundError, ProcessLookupError):
-        while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
-            time.sleep(0.01)
+    while Path(f"/proc/{pid}").exists():
+        time.sleep(0.01)
 
 
 def send(made: Installation, subject: str) -> None:
-    with smtplib.SMTP("127.0.0.1", made.ports["SMTP"], timeout=10) as client:
+    with smtplib.SMTP("127.0.0.1", made.ports["SMTP"], timeout=60) as client:
         client.sendmail("far@elsewhere.example", ["admin@example.test"], f"Subject: {subject}\r\n\r\n{subject}\r\n")
 
 

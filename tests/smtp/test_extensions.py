@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import tomllib
 from pathlib import Path
 
 import pytest
 from django.db import connection
 
+import mailcore as rfcs
 from accounts import people
 from tests.scram import ScramClient
 from tests.smtp.world import ANN, PASSWORD, Village, body_of, running
@@ -19,18 +21,38 @@ pytestmark = [pytest.mark.django_db(transaction=True)]
 MESSAGE = b"From: far@elsewhere.example\r\nSubject: x\r\n\r\nHello.\r\n"
 
 
+# What EHLO announces, and the document that mailcore/rfcs.toml must list for it.
+RFC_OF = {
+    **{"PIPELINING": 2920, "SIZE": 1870, "8BITMIME": 6152, "SMTPUTF8": 6531, "ENHANCEDSTATUSCODES": 2034, "DSN": 3461},
+    **{"CHUNKING": 3030, "BINARYMIME": 3030, "DELIVERBY": 2852, "MT-PRIORITY": 6710, "LIMITS": 9422, "AUTH": 4954},
+    **{"STARTTLS": 3207, "REQUIRETLS": 8689, "FUTURERELEASE": 4865},
+}
+RFCS = Path(rfcs.__file__).parent / "rfcs.toml"
+
+
 async def test_ehlo_offers_what_the_listener_has(village: Village, tmp_path: Path) -> None:
-    common = "PIPELINING|SIZE 52428800|8BITMIME|SMTPUTF8|ENHANCEDSTATUSCODES|CHUNKING".split("|")
+    common = (
+        "PIPELINING|SIZE 52428800|8BITMIME|SMTPUTF8|ENHANCEDSTATUSCODES|CHUNKING|BINARYMIME|DSN|"
+        "DELIVERBY 10|MT-PRIORITY|LIMITS RCPTMAX=1000 MAILMAX=10000"
+    ).split("|")
     offers = {
         "mx": [*common, "STARTTLS"],
-        "submission": [*common, "DSN", "STARTTLS", "AUTH PLAIN LOGIN"],
-        "submissions": [*common, "DSN", "AUTH PLAIN LOGIN"],
+        "submission": [*common, "STARTTLS", "AUTH PLAIN LOGIN"],
+        "submissions": [*common, "REQUIRETLS", "AUTH PLAIN LOGIN"],
+        "lmtp": [*common, "STARTTLS"],
     }
     async with running(tmp_path) as world:
         for name, offered in offers.items():
             async with world.client(name, hello=False) as client:
-                lines = (await client.ask("EHLO [127.0.0.1]")).splitlines()
-                assert [line[4:] for line in lines] == ["mx.example.test", *offered]
+                verb = "LHLO" if name == "lmtp" else "EHLO"
+                lines = (await client.ask(f"{verb} [127.0.0.1]")).splitlines()
+                said = [line[4:] for line in lines if "FUTURERELEASE" not in line]
+                assert said == ["mx.example.test", *offered]
+                assert len(said) == len(lines) - name.startswith("submission")
+                keywords = {line[4:].partition(" ")[0] for line in lines[1:]}
+                assert keywords <= RFC_OF.keys()
+    listed = {entry.get("number"): entry["status"] for entry in tomllib.loads(RFCS.read_text("utf-8"))["rfc"]}
+    assert all(listed[number] in ("complete", "partial") for number in RFC_OF.values())
 
 
 async def test_commands_in_a_wrong_order_or_form(village: Village, tmp_path: Path) -> None:
@@ -77,7 +99,7 @@ async def test_commands_in_a_wrong_order_or_form(village: Village, tmp_path: Pat
             C: AUTH PLAIN AGFubgBwYXNz
             S: 502 5.5.1
             C: ETRN example.org
-            S: 500 5.5.1
+            S: 502 5.5.1
             C:
             S: 500 5.5.2
             C: QUIT now
@@ -192,11 +214,11 @@ async def test_an_internationalised_address_needs_smtputf8(village: Village, tmp
 async def test_parameters_that_are_not_offered(village: Village, tmp_path: Path) -> None:
     async with running(tmp_path) as world:
         async with world.client() as client:
-            await client.expect("MAIL FROM:<> RET=FULL", "555 5.5.4")
+            await client.expect("MAIL FROM:<> CHECKPOINT=x", "555 5.5.4")
             await client.expect("MAIL FROM:<> REQUIRETLS", "555 5.5.4")
-            await client.expect("MAIL FROM:<> BODY=BINARYMIME", "501 5.5.4")
+            await client.expect("MAIL FROM:<> BODY=BINARY", "501 5.5.4")
             await client.expect("MAIL FROM:<> SIZE=1 BODY=7BIT AUTH=<>", "250")
-            await client.expect("RCPT TO:<ann@example.org> NOTIFY=NEVER", "555 5.5.4")
+            await client.expect("RCPT TO:<ann@example.org> SIZE=1", "555 5.5.4")
         async with world.client(hello=False) as client:
             await client.expect("HELO client.example", "250")
             await client.expect("MAIL FROM:<> SIZE=1", "555 5.5.4")

@@ -12,6 +12,7 @@ from django.db import connection
 from accounts import people
 from accounts.models import Account
 from mailcore import db, provision
+from mailcore.store import suppression
 from tests.smtp.world import ANN, Village, body_of, running
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
@@ -44,6 +45,19 @@ async def test_local_recipients_get_it_at_once_and_others_are_queued(village: Vi
         assert queued[0][2].endswith(b"\r\n" + MESSAGE)
         assert await world.steps(trace_id) == ["accepted", "expanded", "stored", "queued", "queued", "queued"]
         assert await world.mail(village.ann) == []
+
+
+async def test_who_writes_to_a_suppressed_address_hears_of_it_at_once(village: Village, tmp_path: Path) -> None:
+    async with running(tmp_path) as world, world.client("submissions") as client:
+        async with db.transaction() as tx:
+            why, reason = "bad-mailbox", "550 5.1.1 no such user"
+            address = "far@elsewhere.example"
+            await suppression.add(tx, address, source="bounce", category=why, reason=reason, until=None)
+        await client.login()
+        await client.expect("MAIL FROM:<ann@example.org>", "250")
+        said = await client.expect("RCPT TO:<Far@elsewhere.example>", "550 5.1.1")
+        assert "no such user" in said
+        await client.expect("RCPT TO:<other@elsewhere.example>", "250")
 
 
 SENDERS = [
@@ -98,7 +112,8 @@ async def test_the_author_must_be_oneself(village: Village, tmp_path: Path) -> N
 
 async def test_what_is_missing_is_added_and_bcc_goes(village: Village, tmp_path: Path) -> None:
     sent = (
-        b"From: ann@example.org\r\nBcc: secret@elsewhere.example,\r\n other@elsewhere.example\r\nbcc : x\r\n"
+        b"Return-path: <bob@example.org>\r\nFrom: ann@example.org\r\n"
+        b"Bcc: secret@elsewhere.example,\r\n other@elsewhere.example\r\nbcc : x\r\n"
         b"Subject: bcc: hi\r\n\r\nBcc: stays\r\n"
     )
     async with running(tmp_path) as world, world.client("submission") as client:
@@ -137,8 +152,8 @@ async def test_dsn_parameters_reach_the_queue(village: Village, tmp_path: Path) 
         """)
         await client.expect(MESSAGE + b".", "250")
         async with db.read() as tx:
-            assert await tx.fetch("SELECT dsn_ret, dsn_envid, smtputf8, body_8bit FROM outbound") == [
-                ("HDRS", "QQ314159", True, False)
+            assert await tx.fetch("SELECT dsn_ret, dsn_envid, smtputf8, body FROM outbound") == [
+                ("HDRS", "QQ314159", True, "7BIT")
             ]
             assert await tx.fetch("SELECT notify, orcpt FROM outbound_recipient ORDER BY id") == [
                 ("SUCCESS,FAILURE", "rfc822;Far@elsewhere.example"),

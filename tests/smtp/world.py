@@ -13,9 +13,10 @@ from pathlib import Path
 from mailcore import db, tls
 from mailcore.conf import conf
 from mailcore.smtp import server as smtp
-from mailcore.smtp.policy import MX, SUBMISSION, SUBMISSIONS, Policy
+from mailcore.smtp.policy import LMTP, MX, SUBMISSION, SUBMISSIONS, Policy
 from mailcore.store import fetch, trace
 from mailcore.store.ingest import Ingest
+from tests.waiting import eventually
 
 PASSWORD = "correct horse battery"
 ANN, BOB, CHARLIE = "ann@example.org", "bob@example.org", "charlie@example.net"
@@ -31,10 +32,12 @@ class Village:
 
 
 class Client:
-    """Says octets and hears replies; every wait ends after a few seconds."""
+    """Says octets and hears replies; every wait ends after a minute."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
+        # A reset is an end: what was said before it is still heard, however late we come to read it.
+        reader.set_exception = lambda _error: reader.feed_eof()  # type: ignore[method-assign]
 
     def say(self, octets: bytes) -> None:
         self.writer.write(octets)
@@ -43,7 +46,7 @@ class Client:
         """One reply, all its lines; "" when the server has closed."""
         lines = []
         while True:
-            line = (await asyncio.wait_for(self.reader.readline(), 10)).decode()
+            line = (await asyncio.wait_for(self.reader.readline(), 60)).decode()
             if not line:
                 return "\n".join(lines)
             lines.append(line.rstrip("\r\n"))
@@ -76,7 +79,7 @@ class Client:
     async def closed(self) -> bool:
         """Whether the server has closed the connection (and said nothing more)."""
         try:
-            return await asyncio.wait_for(self.reader.read(1), 10) == b""
+            return await asyncio.wait_for(self.reader.read(1), 60) == b""
         except ConnectionError:
             return True
 
@@ -126,9 +129,10 @@ class World:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.ports[name], ssl=context, limit=1 << 20)
         client = Client(reader, writer)
         try:
-            assert (await client.hear()).startswith("220 mx.example.test ESMTP")
+            word, verb = ("LMTP", "LHLO") if name == "lmtp" else ("ESMTP", "EHLO")
+            assert (await client.hear()).startswith(f"220 mx.example.test {word}")
             if hello:
-                await client.expect("EHLO client.example", "250-mx.example.test")
+                await client.expect(f"{verb} client.example", "250-mx.example.test")
             yield client
         finally:
             await client.close()
@@ -169,9 +173,9 @@ async def running(data: Path, *, pool_timeout: float = 15.0, **settings: object)
     try:
         ingest = Ingest()
         server = await smtp.start(
-            replace(ours, smtp_port=0, submission_port=0, submissions_port=0), tls.server_context(ours), ingest=ingest
+            replace(ours, smtp_port=0, submission_port=0, submissions_port=0), tls.Certificates(ours), ingest=ingest
         )
-        policies: list[Policy] = [replace(policy, **limits) for policy in (MX, SUBMISSION, SUBMISSIONS)]  # type: ignore[arg-type]
+        policies: list[Policy] = [replace(policy, **limits) for policy in (MX, SUBMISSION, SUBMISSIONS, LMTP)]  # type: ignore[arg-type]
         ports = {policy.name: await server.listen(policy, "127.0.0.1", 0) for policy in policies}
         try:
             yield World(server, ports)
@@ -187,3 +191,21 @@ def body_of(stored: bytes) -> bytes:
     match = re.match(rb"Return-Path: <[^\r\n]*>\r\nReceived: [^\r\n]*\r\n(?:[ \t][^\r\n]*\r\n)+", stored)
     assert match, stored[:300]
     return stored[match.end() :]
+
+
+MESSAGE = b"From: far@elsewhere.example\r\nSubject: x\r\n\r\nHello.\r\n"
+# What an attacker wants us to carry out as commands of somebody else's.
+EVIL = b"MAIL FROM:<ceo@example.org>\r\nRCPT TO:<bob@example.org>\r\nDATA\r\nSubject: smuggled\r\n\r\nevil\r\n.\r\n"
+
+
+async def begin(client: Client, *, parameters: str = "") -> None:
+    """MAIL, RCPT to Ann and DATA; the message comes next."""
+    await client.expect(f"MAIL FROM:<far@elsewhere.example>{parameters}", "250")
+    await client.expect("RCPT TO:<ann@example.org>", "250")
+    await client.expect("DATA", "354")
+
+
+async def gone(world: World) -> None:
+    """Wait until the server has noticed that its clients are gone, and holds nothing of them."""
+    server = world.server
+    await eventually(lambda: not (server.sessions or server.handshakes or server._counts or server.room.used))

@@ -43,6 +43,32 @@ async def test_an_error_leaves_the_connection_usable(pool):
         assert await tx.one("SELECT 1") == (1,)
 
 
+SLOWLY = "SELECT length(b), pg_sleep(60) FROM unnest(%b::bytea[]) AS x(b)"
+AT_WORK = "FROM pg_stat_activity WHERE state = 'active' AND starts_with(query, 'SELECT length(b), pg_sleep')"
+
+
+@pytest.mark.parametrize("begin", [db.transaction, db.single])
+async def test_whoever_is_cancelled_in_a_large_one_hears_that_and_nothing_else(pool, begin):
+    """Not that the database is away: nobody could tell a time that is over from a Postgres that is."""
+
+    async def work() -> None:
+        async with begin() as tx:
+            await tx.execute("SELECT 1")
+            await tx.call(SLOWLY, (Byteas([bytes(2_000_000)]),))
+
+    task = asyncio.create_task(work())
+    async with db.read() as tx:
+        async with asyncio.timeout(60):
+            while not await tx.one(f"SELECT pid {AT_WORK}"):
+                await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        async with asyncio.timeout(60):
+            while await tx.one(f"SELECT pg_terminate_backend(pid) {AT_WORK}"):
+                await asyncio.sleep(0.01)
+
+
 async def test_what_was_deallocated_is_prepared_again(pool):
     async with db.read() as tx:
         assert await tx.call(DIVIDE, (Int8s([5]),)) == [(20,)]

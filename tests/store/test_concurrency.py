@@ -16,6 +16,7 @@ from mailcore.errors import Code, MailError
 from mailcore.store import accounts, append, changes, expunge, fetch, flags, mailboxes, quota, transfer
 from mailcore.store.ingest import Ingest
 from mailcore.store.queue import Outgoing, Recipient
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.asyncio]
 
@@ -159,11 +160,9 @@ async def test_a_mailbox_that_is_deleted_at_that_moment_is_no_mailbox(database_u
 
 
 async def waits_for_a_lock(tx):
-    for _ in range(200):
-        if await tx.one("SELECT 1 FROM pg_locks WHERE NOT granted"):
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("nobody waits")
+    """Until somebody waits for what this transaction holds; others may wait for each other in other databases."""
+    waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"
+    await eventually(lambda: tx.one(waiting))
 
 
 async def test_a_long_text_to_many_people_needs_no_room_on_the_disk_to_be_sorted(database_url):

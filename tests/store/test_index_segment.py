@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,7 +14,13 @@ from mailcore.store.index_words import WINDOW, WORD, Run, runs, words
 
 # Few letters, so that queries hit; characters of one to four octets, digits, separators, long words.
 _CHARACTERS = st.sampled_from("aab bcß_1 9-.éж中語𝒳\u0301\n\x01")
+# What folds to several characters or composes, vowels that are marks, scripts without spaces, other digits, emoji.
+_OTHERS = st.sampled_from(
+    "İıſŉǰΐﬁﬄ½Ａ\u0345ͅάΣς ไทย้ำहिन्दीक्ष 한국가\u1100\u1161 日本語ガ\u3099 ٣१ ❤\ufe0f\u200d👩 \xad\u2060"
+)
 _PIECES = st.one_of(
+    st.text(_OTHERS, max_size=20),
+    st.text(st.sampled_from("中語日本1 "), max_size=20),
     st.text(_CHARACTERS, max_size=30),
     st.text("ab", min_size=WINDOW - 2, max_size=3 * WINDOW),
     st.text("abcdef0123", min_size=10, max_size=40),
@@ -20,13 +28,12 @@ _PIECES = st.one_of(
 texts = st.lists(_PIECES, max_size=4).map(lambda pieces: mime.fold(" ".join(pieces)))
 
 
-def look_up(segment: Segment, run: Run) -> set[int]:
+def look_up(segment: Segment, run: Run) -> bytearray:
     rows = dict(segment.filters)
     asked = index_segment.filter_rows(run, segment.natural, segment.machine)
-    found: set[int] = set()
+    found = bytearray(2 * segment.messages)
     for number in index_segment.blocks_of(run, segment.natural, segment.machine, {row: rows[row] for row in asked}):
-        for where in index_segment.sections(run, *segment.blocks[number]):
-            found.update(where)
+        index_segment.mark(run, *segment.blocks[number], found)
     return found
 
 
@@ -34,8 +41,11 @@ def found_by(segment: Segment, needle: str, part: index_segment.Part) -> tuple[s
     wanted, decide = runs(needle)
     if not wanted:
         return None
-    each = [index_segment.messages(look_up(segment, run), part) for run in wanted]
-    return set(index_segment.numbers(segment.first, segment.documents, set.intersection(*each))), decide
+    marked = reduce(index_segment.both, [index_segment.messages(look_up(segment, run), part) for run in wanted])
+    found = index_segment.numbers(segment.first, segment.documents, marked)
+    packed = index_segment.bits(segment.documents, marked)
+    assert [segment.first + at for at in range(packed.bit_length()) if packed >> at & 1] == found
+    return set(found), decide
 
 
 @given(
@@ -69,6 +79,19 @@ def test_nothing_is_missed_and_what_words_decide_is_right(documents, steps, data
             assert scan <= maybe
             if decide:
                 assert scan == maybe
+
+
+def test_two_chinese_characters_are_a_word_and_vowel_signs_belong_to_theirs():
+    builder = Builder()
+    builder.add(1, "", "中文郵件", "हिन्दी में")
+    builder.add(2, "", "中立文書2026年第12期", "मुंबई")
+    segment = builder.finish(1, 3)
+    assert segment.machine == 0
+    assert found_by(segment, "中文", "any") == ({1}, True)
+    assert found_by(segment, "文書", "header") == ({2}, True)
+    assert found_by(segment, "文中", "any") == (set(), True)
+    assert found_by(segment, "हिन्दी", "body") == ({1}, True)
+    assert found_by(segment, "中", "any") is None, "one character is not looked up"
 
 
 def test_many_blocks():

@@ -15,9 +15,9 @@ from urllib.parse import quote
 import pytest
 from django.db import connection
 
-from mailcore import db
+from mailcore import db, tasks
 from mailcore.celery import QUEUE, app
-from mailcore.store import search
+from mailcore.store import index_lookup
 from tests.store.test_index import compare, expire, pool, put, segments, whole
 
 __all__ = ["pool"]
@@ -41,13 +41,13 @@ def indexing_process() -> subprocess.Popen[bytes]:
 
 async def test_the_process_that_the_worker_starts_is_killed_and_started_again(pool, monkeypatch):
     """SIGKILL at any time; what it leaves is complete, and the next one goes on when the lease has run out."""
-    monkeypatch.setattr(search, "FEW", 0)
+    monkeypatch.setattr(index_lookup, "FEW", 0)
     rng = random.Random(13)
     await put(rng, 300)
     for _ in range(3):
         process = indexing_process()
         try:
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             while process.poll() is None and time.monotonic() < deadline:
                 async with db.read() as tx:
                     row = await tx.one("SELECT FROM search_index WHERE lease_until > now()")
@@ -70,19 +70,25 @@ async def test_the_process_that_the_worker_starts_is_killed_and_started_again(po
 
 
 async def test_a_worker_that_is_rung_has_the_index_built(pool, monkeypatch):
-    monkeypatch.setattr(search, "FEW", 0)
+    monkeypatch.setattr(index_lookup, "FEW", 0)
     rng = random.Random(14)
-    await put(rng, 260)
+    await put(rng, tasks.ENOUGH_TO_INDEX + 10)
     quiet = ("--loglevel", "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat")
     argv = [sys.executable, "-m", "celery", "-A", "mailcore.celery", "--quiet", "worker", *quiet]
     worker = subprocess.Popen(argv, env=environment(), cwd=ROOT)
     try:
         app.send_task("mailcore.index", queue=QUEUE)
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + 180
         while not await segments():
             assert worker.poll() is None and time.monotonic() < deadline
             await asyncio.sleep(0.05)
         await compare(rng, 10)
     finally:
         worker.send_signal(signal.SIGTERM)
-        await asyncio.to_thread(worker.wait, 30)
+        await asyncio.to_thread(worker.wait, 120)
+
+
+def test_a_trickle_of_mail_waits_a_while_for_a_process_of_its_own():
+    assert not tasks.worth_a_process(300, 60)
+    assert tasks.worth_a_process(300, tasks.LONG_ENOUGH)
+    assert tasks.worth_a_process(tasks.ENOUGH_TO_INDEX, 0)

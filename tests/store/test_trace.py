@@ -61,7 +61,76 @@ def test_a_message_is_found_by_every_name_people_have_for_it() -> None:
     assert found[0].sender == "ann@example.test"
     assert found[0].at.tzinfo is not None
     assert find("nobody@example.test") == []
-    assert find("") == []
+
+
+def test_a_message_is_found_by_the_address_of_its_client_and_within_a_time() -> None:
+    first, second = "c" * 15, "d" * 15
+    add(
+        Event(
+            first, "accepted", sender="x@far.example", detail={"from": "192.0.2.7"}, at=datetime(2026, 1, 1, tzinfo=UTC)
+        ),
+        Event(
+            second,
+            "refused",
+            sender="x@far.example",
+            detail={"from": "2001:db8::7"},
+            at=datetime(2026, 2, 1, tzinfo=UTC),
+        ),
+    )
+    assert [event.trace_id for event in find("192.0.2.7")] == [first]
+    assert [event.trace_id for event in find("[2001:DB8:0::7]")] == [second]
+    assert [event.trace_id for event in find("")] == [second, first], "nothing is asked: the newest of all"
+    with db.django_transaction() as tx:
+        for text in ("x@far.example", "192.0.2.7", ""):
+            early = db.run_sync(trace.find(tx, text, until=datetime(2026, 1, 15, tzinfo=UTC)))
+            assert [event.trace_id for event in early] == [first]
+            late = db.run_sync(trace.find(tx, text, since=datetime(2026, 1, 15, tzinfo=UTC)))
+            assert [event.trace_id for event in late] == ([] if text.startswith("192") else [second])
+
+
+def test_an_administrator_of_domains_finds_their_mail_only() -> None:
+    to_us, from_us, forged, foreign = ("efgh"[n] * 15 for n in range(4))
+    add(
+        Event(to_us, "accepted", sender="x@far.example", detail={"from": "192.0.2.7"}),
+        Event(to_us, "stored", 7, recipient="ann@home.example"),
+        Event(from_us, "accepted", 7, sender="ann@home.example", detail={"from": "192.0.2.7"}),
+        Event(from_us, "queued", 7, sender="ann@home.example", recipient="x@far.example"),
+        Event(forged, "accepted", sender="ann@home.example", detail={"from": "192.0.2.7"}),
+        Event(forged, "stored", 8, recipient="bob@other.example"),
+        Event(foreign, "accepted", sender="x@far.example", detail={"from": "192.0.2.7"}),
+        Event(foreign, "stored", 8, recipient="bob@other.example"),
+    )
+    with db.django_transaction() as tx:
+        for text in ("192.0.2.7", ""):
+            found = db.run_sync(trace.find(tx, text, domains=["home.example"]))
+            assert {event.trace_id for event in found} == {to_us, from_us}
+        assert db.run_sync(trace.find(tx, "192.0.2.7", domains=[])) == []
+        assert db.run_sync(trace.find(tx, forged, domains=["home.example"])) == []
+
+
+def test_people_find_what_was_sent_to_them_and_what_they_sent() -> None:
+    to_ann, by_ann, forged, foreign = ("ijkl"[n] * 15 for n in range(4))
+    add(
+        Event(to_ann, "accepted", sender="x@far.example", message_id="<1@far.example>"),
+        Event(to_ann, "stored", 7, recipient="ann@home.example"),
+        Event(by_ann, "accepted", 7, sender="info@home.example", detail={"to": ["X@far.example"]}),
+        Event(by_ann, "delivered", 7, 4, "info@home.example", "x@far.example"),
+        Event(forged, "accepted", sender="ann@home.example"),
+        Event(forged, "stored", 8, recipient="bob@home.example"),
+        Event(foreign, "accepted", 8, sender="bob@home.example"),
+        Event(foreign, "delivered", 8, 5, "bob@home.example", "x@far.example"),
+    )
+    own = ["Ann@home.example", "info@home.example"]
+    with db.django_transaction() as tx:
+
+        def found(text: str) -> set[str]:
+            return {event.trace_id for event in db.run_sync(trace.find_own(tx, 7, own, text))}
+
+        assert found("") == {to_ann, by_ann}
+        assert found("x@far.example") == {to_ann, by_ann}
+        assert found("<1@far.example>") == {to_ann}
+        for text in (forged, foreign, "bob@home.example", "5"):
+            assert found(text) == set()
 
 
 def test_the_newest_messages_come_first_and_each_in_order_of_time() -> None:

@@ -6,7 +6,6 @@ import http.client
 import itertools
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -23,7 +22,7 @@ from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.sessions.backends.db import SessionStore
 from django.db import connection
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
 from accounts.models import Account
 from accounts.throttle import sign_ins
@@ -32,6 +31,7 @@ from mailcore.auth import login as auth
 from mailcore.store import mailboxes
 from mailcore.store.append import Appended, Incoming, append
 from mailcore.store.flags import SEEN
+from tests.ports import free_ports
 
 PASSWORD = "correct horse battery"
 # Set to a folder to keep pictures of the pages for looking at.
@@ -40,6 +40,9 @@ ARGUMENTS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
     " --disable-component-update --disable-sync"
 )
+# Milliseconds for what is bound to come, however busy the machine.
+LONG = 60_000
+expect.set_options(timeout=LONG)
 _domains = itertools.count(1)
 
 
@@ -54,9 +57,7 @@ class Web:
 def web(django_db_setup: None) -> Iterator[Web]:
     parts = urlsplit(os.environ["DATABASE_URL"])
     database = urlunsplit(parts._replace(path="/" + str(connection.settings_dict["NAME"])))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     command = [sys.executable, "-m", "granian", "--interface", "asgi", "--host", "127.0.0.1", "--port", str(port)]
     root = Path(__file__).resolve().parents[2]
     process = subprocess.Popen(
@@ -70,16 +71,16 @@ def web(django_db_setup: None) -> Iterator[Web]:
     finally:
         process.terminate()
         try:
-            process.wait(10)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
 
 
 def _wait_until_ready(port: int, process: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while time.monotonic() < end:
         assert process.poll() is None, "the web server ended"
-        connected = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+        connected = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
         try:
             connected.request("GET", "/readyz")
             if connected.getresponse().status == 200:
@@ -204,7 +205,7 @@ class Browsers:
             reduced_motion="reduce",
             bypass_csp=bypass,
         )
-        context.set_default_timeout(8000)
+        context.set_default_timeout(LONG)
         return context
 
     def put_back(self) -> None:
@@ -223,7 +224,8 @@ def chromium() -> Iterator[Browsers]:
     before = os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE")
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS.split())
+        path = shutil.which("chromium")
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS.split(), timeout=LONG)
         yield Browsers(browser)
         browser.close()
     if before is None:
@@ -238,6 +240,7 @@ class Desk:
     url: str
     complaints: list[str] = field(default_factory=list)
     expected: list[str] = field(default_factory=list)
+    listening: list[Page] = field(default_factory=list)
 
     def open(
         self, *, width: int = 1280, height: int = 800, scheme: str = "light", phone: bool = False, bypass: bool = False
@@ -245,7 +248,13 @@ class Desk:
         page = self.browsers.context(width, height, scheme, phone, bypass).new_page()
         page.on("console", self._on_console)
         page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
+        page.on("response", lambda answer: self.listening.append(page) if "/jmap/events" in answer.url else None)
         return page
+
+    def listens(self, page: Page) -> bool:
+        """Whether the server has begun to tell a page what happens."""
+        page.wait_for_timeout(10)  # lets Playwright hear of it
+        return page in self.listening
 
     def _on_console(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning") and not any(text in message.text for text in self.expected):

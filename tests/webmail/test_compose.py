@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -62,7 +63,7 @@ def test_a_draft_with_half_an_address_is_kept_too(desk: Desk, alice: Person) -> 
     page.keyboard.press("c")
     page.get_by_role("combobox", name="To").fill("some one")
     page.get_by_label("Subject").fill("Half")
-    expect(page.locator(".compose-status")).to_have_text("Draft saved", timeout=10_000)
+    expect(page.locator(".compose-status")).to_have_text("Draft saved")
     page.keyboard.press("Escape")
     folder(page, "Drafts").click()
     rows(page).filter(has_text="Half").locator(".row-link").click()
@@ -115,11 +116,21 @@ def test_rich_text_brings_its_plain_text_along(desk: Desk, alice: Person) -> Non
 def hold_editor(page: Page) -> Callable[[], None]:
     """Load the page anew without the editor's code, as on a slow line; gives what lets it through."""
     held: list[Route] = []
-    page.route("**/vendor-editor*.js", lambda route: held.append(route))
+    may_pass = False
+
+    def arrives(route: Route) -> None:
+        if may_pass:
+            route.continue_()
+        else:
+            held.append(route)
+
+    page.route("**/vendor-editor*.js", arrives)
     page.reload()
     page.wait_for_selector(".list-scroll[aria-busy=false]")
 
     def let_through() -> None:
+        nonlocal may_pass
+        may_pass = True
         for route in held:
             route.continue_()
 
@@ -152,7 +163,7 @@ def test_a_reply_takes_what_is_typed_before_the_editor_is_there(desk: Desk, alic
     page.keyboard.type("Fine, thanks")
     let_through()
     expect(page.locator(".editor")).to_contain_text("How are you?")
-    assert page.locator(".editor").inner_text().startswith("Fine, thanks")
+    expect(page.locator(".editor")).to_have_text(re.compile(r"^\s*Fine, thanks"), use_inner_text=True)
 
 
 def test_an_original_brings_no_script_and_no_request_into_the_composer(desk: Desk, alice: Person) -> None:
@@ -199,7 +210,7 @@ def test_a_pasted_image_travels_inside_the_message(desk: Desk, alice: Person) ->
     folder(page, "Sent").click()
     open_row(page, "Picture")
     inside = page.frame_locator("iframe.body-frame").locator("img")
-    assert inside.evaluate("image => image.complete && image.naturalWidth") == 1
+    expect(inside).to_have_js_property("naturalWidth", 1)
     expect(page.locator(".attachment")).to_have_count(0)
     raw = newest(alice, "Sent")
     assert "multipart/related" in raw and "cid:" in raw and "data-blob" not in raw

@@ -162,7 +162,7 @@ def test_byte_by_byte_takes_linear_time(policy: BareLF) -> None:
         reader.feed(b"x")
         assert reader.take_line(1 << 30, policy) is None
     # Searching the 4 MB again for each byte would take several seconds.
-    assert time.process_time() - began < 1
+    assert time.process_time() - began < 5
 
 
 def test_many_lines_in_one_buffer_take_linear_time() -> None:

@@ -6,7 +6,7 @@ from typing import cast
 
 from mailcore import db
 from mailcore.errors import Code, MailError
-from mailcore.imap import messagelimit
+from mailcore.imap import messagelimit, updates
 from mailcore.imap.capabilities import Enabled
 from mailcore.imap.errors import no
 from mailcore.imap.registry import SELECTED, Done, command
@@ -37,9 +37,9 @@ async def move(session: Session, command: Command) -> Done:
         return Done("No message was there to move")
     session.send(response.status_line(None, "OK", "Moved", _copyuid(done)))
     session.view.expunged(done.source_uids)
-    session.tell(expunge=True)
-    code = response.code("HIGHESTMODSEQ", b"%d" % done.modseq) if session.enabled & Enabled.QRESYNC else None
-    return Done("MOVE completed", code)
+    return Done(
+        "MOVE completed", await updates.removed(session, done.modseq if session.enabled & Enabled.QRESYNC else 0)
+    )
 
 
 async def _transfer(session: Session, command: Command, *, moving: bool) -> transfer.Transferred:

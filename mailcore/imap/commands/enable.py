@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
+from mailcore.imap import contexts
 from mailcore.imap.capabilities import ENABLE, Enabled
 from mailcore.imap.registry import LOGGED_IN, Done, command
 from mailcore.imap.session import Session
@@ -25,6 +26,8 @@ async def enable(session: Session, command: Command) -> Done:
             fresh.append(_SPELLING.get(name, name))
     if session.selected is not None:
         session.selected.uid_only = bool(session.enabled & Enabled.UIDONLY)
+        if session.selected.uid_only:
+            contexts.end_numbers(session)
         if session.rev2:
             session.selected.recent.clear()
     session.send(response.enabled_line(fresh))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import cast
 
 from mailcore import db
-from mailcore.imap import criteria, finding
+from mailcore.imap import contexts, criteria, finding
 from mailcore.imap.capabilities import Enabled
 from mailcore.imap.commands.list import visible
 from mailcore.imap.commands.search import Found, extended, named
@@ -20,7 +20,6 @@ from mailcore.store import mailboxes, search
 from mailcore.store.acl import Place, Right
 from mailcore.wire.imap import response, search_key
 from mailcore.wire.imap.commands import Command, EsearchArgs, SearchArgs
-from mailcore.wire.imap.numset import NumSet
 
 _SELECTED = ("SELECTED", "SELECTED-DELAYED")
 Sources = Sequence[tuple[str, tuple[str, ...]]]
@@ -43,21 +42,22 @@ async def esearch(session: Session, command: Command) -> Done:
         raise bad("After ENABLE UTF8=ACCEPT a search names no charset: it is UTF-8 (RFC 9755 section 3)")
     if search_key.uses_modseq(args.search.key):
         session.enabled |= Enabled.CONDSTORE
-    views = [session.view] if not elsewhere else await _views(session, sources)
-    for view in views:
-        await _search(session, command.tag, args.search, view)
+    for view, name in await _views(session, sources):
+        await _search(session, command.tag, args.search, view, name)
         await session.connection.drain()
     if "UPDATE" in returns:
-        code = b"NOUPDATE " + response.quoted(command.tag)
-        session.send(response.status_line(None, "NO", "Only SEARCH and SORT are updated", code))
+        contexts.refuse(session, command.tag, "Only SEARCH and SORT are updated")
     return Done("ESEARCH completed")
 
 
-async def _search(session: Session, tag: str, args: SearchArgs, view: Selected) -> None:
+async def _search(session: Session, tag: str, args: SearchArgs, view: Selected, name: str) -> None:
     returns = args.returns or frozenset()
-    criterion = criteria.criterion(args.key, view, view.saved)
+    if view is not session.selected and search_key.uses_star(args.key):
+        async with db.read() as tx:
+            view.uids = await search.window(tx, view.account_id, view.mailbox_id, search.All(), 0, 1, backwards=True)
+    criterion = criteria.criterion(args.key, view)
     if "SAVE" in returns:
-        view.saved = NumSet()
+        view.save(())
     modseqs: dict[int, int] | None = None
     scores: list[int] | None = None
     async with db.read() as tx:
@@ -71,46 +71,46 @@ async def _search(session: Session, tag: str, args: SearchArgs, view: Selected) 
             phrases = criteria.phrases(args.key)
             scores = await finding.scores(tx, view.account_id, view.mailbox_id, phrases, uids)
     if "SAVE" in returns:
-        view.saved = NumSet.of(named(args, uids))
+        view.save(named(args, uids))
     if uids and returns != {"SAVE"}:
-        mailbox = response.mailbox(view.name, utf8=session.utf8), view.uidvalidity
+        mailbox = response.mailbox(name, utf8=session.utf8), view.uidvalidity
         session.send(extended(tag, args, Found(uids, modseqs, scores), mailbox=mailbox))
 
 
-async def _views(session: Session, sources: Sources) -> list[Selected]:
-    """The mailboxes that are meant, each once, by name."""
+async def _views(session: Session, sources: Sources) -> list[tuple[Selected, str]]:
+    """The mailboxes that are meant, each once, by the names that they have now."""
     async with db.read() as tx:
         places = await visible(tx, session.account_id)
         subscribed = set(await mailboxes.subscriptions(tx, session.account_id))
     selected = session.selected
     views = []
+    wanted = [(kind, frozenset(names)) for kind, names in sources]
     for place in sorted(places, key=lambda place: place.name):
         is_selected = selected is not None and (selected.account_id, selected.mailbox_id) == (
             place.account_id,
             place.mailbox.id,
         )
         if place.rights & Right.READ and any(
-            _means(kind, names, place, place.name in subscribed, is_selected) for kind, names in sources
+            _means(kind, names, place, place.name in subscribed, is_selected) for kind, names in wanted
         ):
-            views.append(selected if is_selected and selected is not None else _closed(place))
+            views.append((selected if is_selected and selected is not None else _closed(place), place.name))
     return views
 
 
-def _means(kind: str, names: tuple[str, ...], place: Place, subscribed: bool, selected: bool) -> bool:
+def _means(kind: str, names: frozenset[str], place: Place, subscribed: bool, selected: bool) -> bool:
     if kind in ("SELECTED", "SELECTED-DELAYED"):
         return selected
     return fits(kind, names, place.name, subscribed=subscribed)
 
 
 def _closed(place: Place) -> Selected:
-    """A mailbox that is not selected, as far as a search must know it: `*` is its last UID."""
+    """A mailbox that is not selected, as far as a search must know it."""
     mailbox = place.mailbox
-    last = array("I", [mailbox.uidnext - 1] if mailbox.messages else [])
     return Selected(
         mailbox.id,
         place.name,
         mailbox.uidvalidity,
-        last,
+        array("I"),
         mailbox.uidnext,
         mailbox.highest_modseq,
         read_only=True,

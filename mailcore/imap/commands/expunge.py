@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import cast
 
 from mailcore import db
+from mailcore.imap import updates
 from mailcore.imap.capabilities import Enabled
 from mailcore.imap.errors import no
 from mailcore.imap.registry import SELECTED, Done, command
 from mailcore.imap.session import Session
 from mailcore.store import expunge as store_expunge
 from mailcore.store.acl import Right
-from mailcore.wire.imap import response
 from mailcore.wire.imap.commands import Command, NumbersArgs
 
 
@@ -41,9 +41,6 @@ async def _expunge(session: Session, uids: Sequence[int] | None) -> Done:
         done = await store_expunge.expunge(tx, view.account_id, view.mailbox_id, uids)
         view.note_own(done.modseq)
     view.expunged(done.uids)
-    # Now, even if the client sent more commands already: it asked for the numbers to shift.
-    session.tell(expunge=True)
-    code = None
-    if done.modseq and session.enabled & Enabled.CONDSTORE:
-        code = response.code("HIGHESTMODSEQ", b"%d" % done.modseq)
-    return Done("EXPUNGE completed", code)
+    return Done(
+        "EXPUNGE completed", await updates.removed(session, done.modseq if session.enabled & Enabled.CONDSTORE else 0)
+    )

@@ -1,26 +1,28 @@
 """FETCH and UID FETCH: data of messages, streamed in chunks (RFC 9051 §6.4.5, RFC 7162 §3.1.4, §3.2.6).
 
 No connection of the pool and no transaction is held while the client reads; the next chunk is read from the store while
-the last one is on its way, and a client that stops reading stops both.
+the last one is on its way, and a client that stops reading stops both. Pipelined FETCHes of one message each: `runs`.
 """
 
 from __future__ import annotations
 
 import asyncio
 from array import array
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any, TypeVar, cast
 
 from mailcore import db
 from mailcore.db import Row
 from mailcore.errors import Code, MailError
-from mailcore.imap import bodies, messagelimit, render
+from mailcore.imap import bodies, messagelimit, render, runs
 from mailcore.imap.bodies import Piece, Wanted
 from mailcore.imap.capabilities import Enabled
 from mailcore.imap.errors import no
 from mailcore.imap.registry import SELECTED, Done, command
 from mailcore.imap.render import Item, Rows
+from mailcore.imap.runs import Run
 from mailcore.imap.session import Session
 from mailcore.store import changes, fetch, flags
 from mailcore.store.acl import Right
@@ -77,12 +79,15 @@ async def fetch_(session: Session, command: Command) -> Done:
         items = (FetchAttr("UID"), *items)
     if args.changedsince is not None and FetchAttr("MODSEQ") not in items:
         items = (*items, FetchAttr("MODSEQ"))
+    had = session.enabled
     if FetchAttr("MODSEQ") in items:
         session.enabled |= Enabled.CONDSTORE
     if args.vanished and not session.enabled & Enabled.QRESYNC:
         raise no("ENABLE QRESYNC first", "CLIENTBUG")
     prepared = plan(items, session)
     slices = view.slices(args.numbers, uid=command.uid)
+    if not prepared.seen and session.enabled == had and (run := runs.waiting(session, command)) is not None:
+        return await _send_run(session, prepared, run)
     if args.changedsince is not None:
         slices = await _changed(session, args, slices)
     if args.partial is not None:
@@ -91,8 +96,8 @@ async def fetch_(session: Session, command: Command) -> Done:
     expected = sum(part.stop - part.start for part in slices)
     found = await send_planned(session, prepared, slices)
     if found < expected and not command.uid:
-        raise no(f"{expected - found} of the messages have been expunged meanwhile", "EXPUNGEISSUED")
-    return Done("FETCH completed", cut)
+        raise runs.expunged(expected - found)
+    return Done(runs.COMPLETED, cut)
 
 
 async def send_planned(session: Session, plan: Plan, slices: Iterable[slice]) -> int:
@@ -110,6 +115,28 @@ async def send_planned(session: Session, plan: Plan, slices: Iterable[slice]) ->
             session.send(b"".join(render.lines(plan.items, chunk.rows, chunk.tails)))
             await session.connection.drain()
     return found
+
+
+async def _send_run(session: Session, plan: Plan, run: Run) -> Done:
+    """The answers to all commands of a run but the last one's tagged OK."""
+    reader, chunk, found = _Reader(session, plan), None, []
+    uids, seqs = run.known()
+    if uids:
+        chunk = reader.finish(await reader.read(array("I", uids), seqs))
+        if len(chunk.rows):
+            found = list(chunk.rows["uid"] if run.uid else chunk.rows.seqs)
+    run.begin()
+    ends = run.ends(found)
+    session.send(next(ends))
+    if chunk is not None and plan.bodies:
+        await _send_bodies(session, plan, chunk, ends)
+    elif chunk is not None:
+        lines = render.lines(plan.items, chunk.rows, chunk.tails, b"")
+        session.send(b"".join([line + next(ends) for line in lines]))
+        await session.connection.drain()
+    if not run.uid and (not found or found[-1] != run.numbers[-1]):
+        raise runs.expunged(1)
+    return Done(runs.COMPLETED)
 
 
 def plan(items: Sequence[FetchItem], session: Session) -> Plan:
@@ -140,7 +167,7 @@ async def _changed(session: Session, args: FetchArgs, slices: Iterable[slice]) -
     async with db.read() as tx:
         since = await changes.mailbox(tx, view.account_id, view.mailbox_id, cast(int, args.changedsince))
     if args.vanished:
-        asked = args.numbers.resolve(view.uidnext - 1)
+        asked = view.saved if args.numbers.saved else args.numbers.resolve(view.uidnext - 1)
         if cast(int, args.changedsince) < since.floor:  # too long ago to know: whatever is not here
             gone = asked.subtract(NumSet.of(view.uids))
         else:
@@ -266,23 +293,26 @@ async def _ahead(reads: Iterable[Coroutine[Any, Any, T]]) -> AsyncIterator[T]:
             pending.add_done_callback(lambda task: task.cancelled() or task.exception())
 
 
-async def _send_bodies(session: Session, plan: Plan, chunk: Chunk) -> None:
+_LINE_ENDS = repeat(b")\r\n")
+
+
+async def _send_bodies(session: Session, plan: Plan, chunk: Chunk, ends: Iterator[bytes] = _LINE_ENDS) -> None:
     items = _with_flags(plan.items, session) if chunk.marked else plan.items
     heads = render.lines(items, chunk.rows, chunk.tails, b" " if items or plan.fixed else b"")
     messages = list(zip(heads, bodies.wanted(plan.bodies, chunk.rows), strict=True))
     for group in bodies.batches(messages, OCTETS):
         if group[0][1].size > OCTETS:
             try:
-                await _send_large(session, *group[0])
+                await _send_large(session, *group[0], ends)
             except Exception as error:
                 # In the middle of a line, or even of a literal, nothing else can be said: not NO, and not BYE.
                 raise ConnectionAbortedError("a message could not be sent to its end") from error
         else:
-            await _send_group(session, group)
+            await _send_group(session, group, ends)
         await session.connection.drain()
 
 
-async def _send_group(session: Session, group: Sequence[tuple[bytes, Wanted]]) -> None:
+async def _send_group(session: Session, group: Sequence[tuple[bytes, Wanted]], ends: Iterator[bytes]) -> None:
     """Pass the octets on as they come. A slow client makes nobody wait here: what it leaves is a group at most."""
     connection, loop = session.connection, asyncio.get_running_loop()
     waiting: list[bytes] = []
@@ -298,7 +328,7 @@ async def _send_group(session: Session, group: Sequence[tuple[bytes, Wanted]]) -
             connection.writelines(waiting)
             waiting.clear()
 
-    lines = bodies.assembler(group, write)
+    lines = bodies.assembler(group, ends, write)
     next(lines)
     pieces = [
         (wanted.message_id, piece.start, piece.size)
@@ -320,7 +350,7 @@ def _with_flags(items: tuple[Item, ...], session: Session) -> tuple[Item, ...]:
     return items + tuple(item for item in wanted if item is not None and item not in items)
 
 
-async def _send_large(session: Session, head: bytes, wanted: Wanted) -> None:
+async def _send_large(session: Session, head: bytes, wanted: Wanted, ends: Iterator[bytes]) -> None:
     """A message that is not held in memory: its octets pass through in slices."""
     connection = session.connection
     connection.write(head)
@@ -338,7 +368,7 @@ async def _send_large(session: Session, head: bytes, wanted: Wanted) -> None:
             async for octets in _ahead(reads):
                 connection.write(octets)
                 await connection.drain()
-    connection.write(b")\r\n")
+    connection.write(next(ends))
 
 
 async def _slice(session: Session, message_id: int, start: int, length: int) -> bytes:

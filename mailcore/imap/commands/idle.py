@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from mailcore.imap.errors import bad
+from mailcore.imap import updates
+from mailcore.imap.errors import Gone, bad
 from mailcore.imap.registry import LOGGED_IN, Done, command
-from mailcore.imap.session import RETRY_SECONDS, Gone, Session
+from mailcore.imap.session import Session
 from mailcore.wire.imap import response
 from mailcore.wire.imap.frames import Line
 
@@ -27,10 +28,10 @@ async def idle(session: Session, command: object) -> Done:
                 await session.notifier.flush()
                 await connection.drain()
             if view is not None and (view.dirty or not (view.quiet or session.muted)):
-                await session.refresh(expunge=True)
+                await updates.refresh(session, expunge=True)
                 await connection.drain()
                 if view.dirty:
-                    asyncio.get_running_loop().call_later(RETRY_SECONDS, connection.wake)
+                    asyncio.get_running_loop().call_later(updates.RETRY_SECONDS, connection.wake)
             event = connection.framer.next_event()
             if event is not None:
                 break

@@ -10,9 +10,9 @@ from mailcore.auth.login import Identity
 from mailcore.auth.login import login as check_login
 from mailcore.errors import Code, MailError
 from mailcore.imap import offers
-from mailcore.imap.errors import bad, no
+from mailcore.imap.errors import Gone, bad, no
 from mailcore.imap.registry import NOT_AUTHENTICATED, Done, command
-from mailcore.imap.session import Gone, Session
+from mailcore.imap.session import Session
 from mailcore.wire import sasl
 from mailcore.wire.imap import response
 from mailcore.wire.imap.commands import AuthenticateArgs, Command, LoginArgs
@@ -24,7 +24,7 @@ async def starttls(session: Session, command: Command) -> None:
     """Encrypt the connection; whatever the client sent in clear after this command is thrown away (RFC 9051 §11.1)."""
     if session.connection.tls:
         raise bad("The connection is encrypted already")
-    if session.server.ssl_context is None:
+    if session.server.certificates is None:
         raise no("TLS is not set up here", "UNAVAILABLE")
     answer = response.status_line(command.tag, "OK", "Begin TLS now")
     try:

@@ -21,7 +21,6 @@ from mailcore.wire.imap.commands import Command
 from mailcore.wire.imap.metadata import GetMetadataArgs, SetMetadataArgs, metadata_line
 
 Values = dict[str, bytes | None]
-_ANY_USE = Right.READ | Right.SEEN | Right.WRITE | Right.INSERT | Right.POST
 
 
 @command("GETMETADATA", state=LOGGED_IN)
@@ -78,7 +77,7 @@ async def lines(tx: db.Tx, session: Session, places: Sequence[Place], entries: S
     found: dict[str, bytes] = {}
     by_account: dict[int, list[Place]] = {}
     for place in places if entries else ():
-        if place.rights & _ANY_USE:
+        if place.rights & acl.USING:
             by_account.setdefault(place.account_id, []).append(place)
     nothing: Mapping[str, bytes] = {}
     for account_id, its in by_account.items():
@@ -91,7 +90,7 @@ async def lines(tx: db.Tx, session: Session, places: Sequence[Place], entries: S
 
 def _usable(place: Place) -> Place:
     """To see a mailbox is not enough (RFC 5464 §3.3)."""
-    if not place.rights & _ANY_USE:
+    if not place.rights & acl.USING:
         raise MailError(Code.NO_PERMISSION, "you have no right to use this mailbox")
     return place
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
+from mailcore.imap import updates
 from mailcore.imap.notifier import Notifier, Overflow
 from mailcore.imap.registry import LOGGED_IN, Done, command
 from mailcore.imap.session import Session
@@ -17,7 +18,7 @@ async def notify(session: Session, command: Command) -> Done:
     args = cast(NotifyArgs, command.args)
     if session.selected is not None:
         # What waits to be told belongs to the time before.
-        await session.refresh(expunge=True)
+        await updates.refresh(session, expunge=True)
     notifier = Notifier(session, args.groups)
     try:
         status = await notifier.start()

@@ -6,6 +6,7 @@ from typing import cast
 
 from mailcore import db
 from mailcore.errors import Code, MailError
+from mailcore.imap import updates
 from mailcore.imap.capabilities import Enabled
 from mailcore.imap.commands import append
 from mailcore.imap.errors import bad, no
@@ -44,10 +45,9 @@ async def replace(session: Session, command: Command) -> Done:
     session.send(response.status_line(None, "OK", "The replacement is stored", code))
     view.expunged([uid])
     view.dirty = view.dirty or (into.account_id, stored.mailbox_id) == (view.account_id, view.mailbox_id)
-    # Now, even if the client sent more commands already: it asked for the numbers to shift.
-    await session.refresh(expunge=True)
-    highest = response.code("HIGHESTMODSEQ", b"%d" % done.modseq) if session.enabled & Enabled.QRESYNC else None
-    return Done("REPLACE completed", highest)
+    return Done(
+        "REPLACE completed", await updates.removed(session, done.modseq if session.enabled & Enabled.QRESYNC else 0)
+    )
 
 
 def _target(session: Session, number: int, *, uid: bool) -> int:

@@ -54,10 +54,10 @@ async def run(session: Session, command: Command) -> None:
         contexts.check_tag(session, command.tag)
     if args.charset is not None and not args.sort and session.enabled & Enabled.UTF8:
         raise bad("After ENABLE UTF8=ACCEPT a search names no charset: it is UTF-8 (RFC 9755 section 3)")
-    criterion = criteria.criterion(args.key, view, view.saved)
+    criterion = criteria.criterion(args.key, view)
     if "SAVE" in returns:
         # A search that fails from here on leaves an empty result behind (RFC 5182 §2.1).
-        view.saved = NumSet()
+        view.save(())
     by = sort_keys(args)
     modseqs: dict[int, int] | None = None
     if search_key.uses_modseq(args.key):
@@ -69,7 +69,7 @@ async def run(session: Session, command: Command) -> None:
         window = await finding.window(session, criterion, args.partial)
         _answer(session, command, Found(window, window=True))
         if "SAVE" in returns:
-            view.saved = NumSet.of(window)
+            view.save(window)
         return
     else:
         uids = await finding.numbers(session, criterion, by)
@@ -80,7 +80,7 @@ async def run(session: Session, command: Command) -> None:
             scores = await finding.scores(tx, view.account_id, view.mailbox_id, phrases, uids)
     _answer(session, command, Found(uids, modseqs, scores))
     if "SAVE" in returns:
-        view.saved = NumSet.of(named(args, uids))
+        view.save(named(args, uids))
     if "UPDATE" in returns:
         contexts.begin(session, command.tag, Context(command.uid, criterion, by, array("I", uids)))
 

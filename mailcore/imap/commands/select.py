@@ -49,20 +49,16 @@ async def unselect(session: Session, command: Command) -> Done:
 
 @command("CLOSE", state=SELECTED)
 async def close(session: Session, command: Command) -> Done:
-    """Remove the messages marked as deleted, without telling, and leave the mailbox (RFC 9051 §6.4.1)."""
+    """Remove the messages marked as deleted, without telling, and leave the mailbox (RFC 9051 §6.4.1).
+
+    No HIGHESTMODSEQ: nobody says which they were, so the client must ask from where it is (RFC 7162 §3.2.8).
+    """
     view = session.view
-    code = None
     if not view.read_only and view.rights & Right.EXPUNGE:
         async with db.transaction() as tx:
-            done = await expunge.expunge(tx, view.account_id, view.mailbox_id)
-            view.note_own(done.modseq)
-        if done.modseq and session.enabled & Enabled.QRESYNC:
-            # What others changed before must be known before this modseq is (RFC 7162 §3.2.8).
-            view.dirty = True
-            await session.refresh(expunge=True)
-            code = response.code("HIGHESTMODSEQ", b"%d" % done.modseq)
+            await expunge.expunge(tx, view.account_id, view.mailbox_id)
     session.deselect()
-    return Done("CLOSE completed", code)
+    return Done("CLOSE completed")
 
 
 async def _open(session: Session, command: Command, *, read_only: bool) -> Done:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import cast
 
 from mailcore import db
-from mailcore.imap import messagelimit, render
+from mailcore.imap import contexts, messagelimit, render
 from mailcore.imap.capabilities import Enabled
 from mailcore.imap.commands.append import split_flags
 from mailcore.imap.errors import no
 from mailcore.imap.registry import SELECTED, Done, command
 from mailcore.imap.selected import Selected
 from mailcore.imap.session import Session
-from mailcore.store import acl, flags
+from mailcore.store import acl, changes, flags, locks
 from mailcore.store.acl import Right
 from mailcore.store.flags import Op
 from mailcore.wire.imap import response
@@ -36,13 +36,21 @@ async def store(session: Session, command: Command) -> Done:
     uids = view.pick(slices)
     if not uids:
         return Done("STORE completed")
+    hears = args.silent and not session.muted
     async with db.transaction() as tx:
+        if hears:
+            await _hear_before(session, tx)
         stored = await flags.store(
             *(tx, view.account_id, view.mailbox_id, uids, _OPS[args.action], bits, keywords, args.unchangedsince),
             within=acl.flags(view.rights),
-            rows=not args.silent or bool(session.enabled & Enabled.CONDSTORE),
+            rows=not args.silent or bool(session.enabled & Enabled.CONDSTORE) or not view.quiet,
         )
         view.note_own(stored.modseq)
+    view.overtaken(stored.changed)
+    if hears and stored.modseq:
+        # Nobody else wrote in between, so that this need not be looked for again.
+        view.modseq = stored.modseq
+        contexts.touch(session, uids)
     _answer(session, command, args, stored)
     if stored.modified:
         failed = stored.modified if command.uid else [view.seq(uid) for uid in stored.modified]
@@ -51,6 +59,15 @@ async def store(session: Session, command: Command) -> Done:
     if missing and not command.uid:
         raise no(f"{missing} of the messages have been expunged meanwhile", "EXPUNGEISSUED")
     return Done("STORE completed", cut)
+
+
+async def _hear_before(session: Session, tx: db.Tx) -> None:
+    """Take in what others changed before: nobody would tell what a change that is not answered lies upon."""
+    view = session.view
+    await locks.lock(tx, view.account_id, [view.mailbox_id])
+    found = await changes.mailbox(tx, view.account_id, view.mailbox_id, view.modseq)
+    view.absorb(found)
+    contexts.touch(session, (row[0] for row in found.changed))
 
 
 def _permitted(view: Selected, args: StoreArgs) -> tuple[int, tuple[str, ...]]:

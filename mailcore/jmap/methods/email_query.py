@@ -23,17 +23,23 @@ async def query(context: Context, args: Json) -> Json:
     position = values.integer(args, "position", 0, lo=-(2**53) + 1) or 0
     by_anchor = values.text(args, "anchor") is not None
     account_id = context.account_id
-    async with db.read() as tx:
-        state = await context.state(tx)
-        if by_anchor or position < 0:
-            rows, total = await search.emails(tx, account_id, criterion, order, None, 0, collapse)
-            found = [ids.email(number) for number, _ in rows]
-            position, part = window({**args, "limit": limit}, found)
-        else:
-            rows, total = await search.emails(tx, account_id, criterion, order, limit, position, collapse)
-            part = [ids.email(number) for number, _ in rows]
-            if with_total and not rows and (position or not limit):
+
+    async def look() -> tuple[str, int, list[str], int]:
+        at = position
+        async with db.read() as tx:
+            state = await context.state(tx)
+            if by_anchor or at < 0:
+                rows, total = await search.emails(tx, account_id, criterion, order, None, 0, collapse)
+                found = [ids.email(number) for number, _ in rows]
+                return state, *window({**args, "limit": limit}, found), total
+            rows, total = await search.emails(tx, account_id, criterion, order, limit, at, collapse)
+            if with_total and not rows and (at or not limit):
                 _, total = await search.emails(tx, account_id, criterion, order, 1, 0, collapse)
+            return state, at, [ids.email(number) for number, _ in rows], total
+
+    # A page of a folder is nothing to wait for.
+    work = look() if filters.is_listing(criterion) else context.search(look())
+    state, position, part, total = await work
     answer: Json = {"queryState": state, "canCalculateChanges": False, "position": position, "ids": part}
     if with_total:
         answer["total"] = total

@@ -9,15 +9,15 @@ from typing import Any
 from allauth.mfa.utils import is_mfa_enabled
 from django.core.management.base import CommandError, CommandParser
 
-from accounts import passwords, people
+from accounts import passwords, people, rights
 from accounts.models import Account
 from mailcore import db, provision
 from mailcore.management import base
-from mailcore.store import quota
+from mailcore.store import limits, quota
 
 
 class Command(base.Command):
-    help = "Add, list, show, disable, enable and remove accounts, and set their passwords."
+    help = "Add, list, show, disable, enable and remove accounts, and set their passwords and policies."
 
     def add_arguments(self, parser: CommandParser) -> None:
         verb = self.subcommands(parser)
@@ -27,7 +27,9 @@ class Command(base.Command):
         add.add_argument("--name", default="", help="the person's name, as shown in From")
         add.add_argument("--admin", action="store_true", help="may administer the whole installation")
         add.add_argument("--quota", type=base.size, default=None, help="such as 500M or 5G; default: no limit")
-        add.add_argument("--max-messages", type=int, default=None, help="messages it may keep; default: no limit")
+        add.add_argument(
+            "--max-messages", type=base.count, default=None, help="messages it may keep; default: no limit"
+        )
         listing = verb("list", "List accounts.")
         listing.add_argument("--domain", help="only those of one domain")
         listing.add_argument("--json", action="store_true")
@@ -37,6 +39,7 @@ class Command(base.Command):
         passwd = verb("passwd", "Set a password; asks for it on a terminal when no option says otherwise.")
         passwd.add_argument("address")
         _password_options(passwd)
+        base.policy_arguments(verb("policy", "Show or settle what holds for one account."), "address")
         verb("disable", "Refuse sign-ins and new mail; keep what is there.").add_argument("address")
         verb("enable", "Undo disable.").add_argument("address")
         remove = verb("remove", "Remove an account and all its mail, for good.")
@@ -76,6 +79,7 @@ class Command(base.Command):
         account = people.get_account(options["address"])
         with db.django_transaction() as tx:
             used = db.run_sync(quota.get(tx, account.pk))
+            sent = db.run_sync(limits.sent(tx, account.pk))
         fields = {
             "address": account.address,
             "name": account.name,
@@ -88,7 +92,10 @@ class Command(base.Command):
             "used_bytes": used.bytes,
             "quota_bytes": used.limit,
             "quota_messages": used.message_limit,
+            "sends_as": [str(right) for right in rights.list_rights(account)],
             "aliases": [alias.address for alias in people.list_aliases_to(account.address)],
+            "recipients_last_hour": sent[0],
+            "recipients_last_day": sent[1],
             "last_login": account.last_login,
             "created_at": account.created_at,
         }
@@ -96,6 +103,7 @@ class Command(base.Command):
             self.show_json(fields)
             return
         fields |= {"used_bytes": base.shown_size(used.bytes), "quota_bytes": base.shown_size(used.limit)}
+        fields["quota_messages"] = "no limit" if used.message_limit is None else used.message_limit
         self.show_fields((name.removesuffix("_bytes"), value) for name, value in fields.items())
 
     def passwd(self, options: dict[str, Any]) -> None:
@@ -104,6 +112,9 @@ class Command(base.Command):
         people.set_password(account, password)
         self.stdout.write(f"The password of {account.address} is changed; sessions and programs using the old one end.")
         self._after_password(account, password, generated)
+
+    def policy(self, options: dict[str, Any]) -> None:
+        self.show_policy(people.get_account(options["address"]), options)
 
     def disable(self, options: dict[str, Any]) -> None:
         account = people.get_account(options["address"])

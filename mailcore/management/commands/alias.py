@@ -37,8 +37,14 @@ class Command(base.Command):
             self.show_rows(rows, "No aliases: `manage.py alias add ADDRESS TARGET`.")
 
     def remove(self, options: dict[str, Any]) -> None:
-        people.remove_alias(options["address"], options["target"])
+        pointing = people.remove_alias(options["address"], options["target"])
         left = people.list_aliases(options["address"])
         self.stdout.write(
             f"Alias {left[0].address} leads to {', '.join(left[0].targets)}." if left else "Alias removed."
         )
+        if pointing:
+            more = f" and {len(pointing) - 5} more" if len(pointing) > 5 else ""
+            self.stderr.write(
+                f"Warning: {', '.join(pointing[:5])}{more} still lead{'s' if len(pointing) == 1 else ''} to it,"
+                " which is now nobody (or the catch-all): see `manage.py alias list`."
+            )

@@ -7,6 +7,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from accounts import app_passwords, people
+from mailcore.conf import conf
 from mailcore.management import base
 
 
@@ -37,10 +38,15 @@ class Command(base.Command):
         only = options["only"]
         scopes = None if only is None else [name.strip().lower() for name in only.split(",") if name.strip()]
         self.stdout.write(people.add_app_password(account, options["label"], scopes))
+        hint = "Hyphens and capitals do not matter."
+        if conf.scram:
+            hint = "Hyphens and capitals matter to programs that log in with SCRAM, and to no others."
         limits = "" if scopes is None else f", only for {', '.join(scopes)}"
-        self.stderr.write(
-            f"For {account.address}{limits}; it cannot be shown again. Hyphens and capitals do not matter."
-        )
+        self.stderr.write(f"For {account.address}{limits}; it cannot be shown again. {hint}")
+        if not options["label"].strip():
+            self.stderr.write(
+                "It has no label: `apppassword list` shows it by its number; --label says what it is for."
+            )
 
     def list(self, options: dict[str, Any]) -> None:
         rows = [

@@ -223,6 +223,11 @@ class Framer:
         return len(self._reader)
 
     @property
+    def discarding(self) -> bool:
+        """What comes now is skipped and not kept."""
+        return self._reader.discarding
+
+    @property
     def idle(self) -> bool:
         """True between commands, with nothing unread."""
         return self._state in (Framer._read_command, Framer._read_raw) and not len(self._reader)

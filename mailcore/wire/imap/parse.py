@@ -219,7 +219,8 @@ def _fetch(cursor: Cursor) -> FetchArgs:
             seen.add(modifier)
             if modifier == "CHANGEDSINCE":
                 cursor.space("a mod-sequence")
-                changedsince = cursor.modseq("a mod-sequence")
+                # The grammar begins at 1, but Thunderbird says 0 of a mailbox that it has never seen.
+                changedsince = cursor.modseq("a mod-sequence", minimum=0)
             elif modifier == "PARTIAL":
                 cursor.space("a range of messages")
                 partial = parse_partial(cursor)

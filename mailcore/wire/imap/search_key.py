@@ -9,7 +9,7 @@ from datetime import date
 
 from mailcore.wire.imap.errors import ImapSyntaxError
 from mailcore.wire.imap.limits import MAX_SEARCH_DEPTH, MAX_SEARCH_KEYS
-from mailcore.wire.imap.numset import SequenceSet
+from mailcore.wire.imap.numset import STAR, SequenceSet
 from mailcore.wire.imap.tokens import MAX_NUMBER64, Cursor
 
 CHARSETS = ("US-ASCII", "UTF-8")
@@ -307,6 +307,11 @@ def fuzzy_texts(key: SearchKey) -> list[Text | Header]:
 def uses_modseq(key: SearchKey) -> bool:
     """Whether MODSEQ occurs in the tree; the answer then carries the highest modseq (RFC 7162 §3.1.5)."""
     return any(isinstance(leaf, Modseq) for leaf in leaves(key))
+
+
+def uses_star(key: SearchKey) -> bool:
+    """Whether `*` occurs in a set of the tree: then the last message must be known."""
+    return any(isinstance(leaf, Numbers) and any(STAR in pair for pair in leaf.numbers.ranges) for leaf in leaves(key))
 
 
 def uses_sequence_numbers(key: SearchKey) -> bool:

@@ -35,6 +35,7 @@ function accountMenu(event) {
     { label: "Dark theme", icon: "moon", checked: theme === "dark", run: () => setTheme("dark") },
     null,
     { label: "Keyboard shortcuts", icon: "keyboard", detail: "?", run: showShortcuts },
+    { label: "Where is my mail?", icon: "mail-question-mark", run: () => location.assign("/settings/history/") },
     { label: "Change password", icon: "key-round", run: () => location.assign("/settings/security/password/") },
     { label: "App passwords", icon: "key-round", run: () => location.assign("/settings/security/app-passwords/") },
     { label: "Two-factor sign-in", icon: "shield-check", run: () => location.assign("/settings/security/two-factor/") },

@@ -165,6 +165,7 @@ def test_commands_without_arguments(name: str) -> None:
         (b"FETCH 2:4 FLAGS", FetchArgs(seqs((2, 4)), (FetchAttr("FLAGS"),))),
         (b"FETCH 1 (FLAGS UID FLAGS)", FetchArgs(ONE, (FetchAttr("FLAGS"), FetchAttr("UID")))),
         (b"FETCH $ (FLAGS)", FetchArgs(SequenceSet(saved=True), (FetchAttr("FLAGS"),))),
+        (b"FETCH 1 FLAGS (CHANGEDSINCE 0)", FetchArgs(ONE, (FetchAttr("FLAGS"),), 0)),
         (
             b"UID FETCH 300:500 (FLAGS) (CHANGEDSINCE 12345 VANISHED)",
             FetchArgs(seqs((300, 500)), (FetchAttr("FLAGS"),), 12345, True),
@@ -280,7 +281,7 @@ def test_names_are_utf8_once_the_client_said_so() -> None:
         b"FETCH 1,,2 FLAGS",
         b"FETCH 4294967296 FLAGS",
         b"FETCH 01 FLAGS",
-        b"FETCH 1 FLAGS (CHANGEDSINCE 0)",
+        b"FETCH 1 FLAGS (CHANGEDSINCE -1)",
         b"FETCH 1 FLAGS (CHANGEDSINCE 5 VANISHED)",
         b"UID FETCH 1 FLAGS (VANISHED)",
         b"STORE 1 FLAGS",

@@ -141,7 +141,7 @@ def test_a_hostile_path_costs_linear_time(evil: bytes) -> None:
     began = time.process_time()
     with pytest.raises(CommandError):
         forward(b"TO:<" + evil + b">")
-    assert time.process_time() - began < 0.05
+    assert time.process_time() - began < 1, "this one takes a millisecond; backtracking, for ever"
 
 
 OFFERED = ("SIZE", "BODY", "SMTPUTF8", "RET", "ENVID", "AUTH")
@@ -161,7 +161,7 @@ def test_mail_parameters() -> None:
         ("SIZE=-1", 501),
         ("SIZE=1 SIZE=1", 501),
         ("SIZE=" + "9" * 30, 501),
-        ("BODY=BINARYMIME", 501),
+        ("BODY=BINARY", 501),
         ("SMTPUTF8=1", 501),
         ("RET=ALL", 501),
         ("ENVID=a+0", 501),
@@ -203,6 +203,19 @@ def test_bad_recipient_parameters(text: str) -> None:
     with pytest.raises(CommandError) as refused:
         params.parse_rcpt_params(text, ("NOTIFY", "ORCPT"))
     assert refused.value.code == 501
+
+
+@given(st.integers(-(10**9) + 1, 10**9 - 1), st.sampled_from(["R", "N", "RT", "NT"]), st.integers(-9, 9))
+def test_a_time_and_a_priority_come_back_as_they_were(seconds: int, mode: str, priority: int) -> None:
+    """RFC 2852 §4, RFC 6710 §4: what is passed on is what was taken; what is to come back is never late already."""
+    by = params.By(seconds, mode)
+    text = f"BY={by} MT-PRIORITY={priority}"
+    if by.returns and seconds <= 0:
+        with pytest.raises(CommandError):
+            params.parse_mail_params(text, ("BY", "MT-PRIORITY"))
+        return
+    found = params.parse_mail_params(text, ("BY", "MT-PRIORITY"))
+    assert (found.by, found.priority) == (by, priority)
 
 
 @given(st.text(max_size=60))

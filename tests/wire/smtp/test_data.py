@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mailcore.wire.smtp import data
 from mailcore.wire.smtp.data import END, DotReader, Fault, OctetCheck, dot_stuff
 
 LINE = st.lists(st.sampled_from([b".", b"..", b"a", b" ", b"\xc3\xa9", b"end"]), max_size=4).map(b"".join)
@@ -48,6 +49,15 @@ def test_a_message_comes_out_as_it_was_and_what_follows_stays_unread(
         assert out == message
         assert rest == tail
         assert reader.check.finish() is None
+
+
+@given(SOUP, st.integers(1, 9))
+def test_large_messages_are_worked_on_in_pieces_to_the_same_end(soup: bytes, piece: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "PIECE", piece)
+        cut = b"".join(data.pieces(soup)), dot_stuff(soup), data.newlines_are_pairs(soup)
+    assert cut == (soup, dot_stuff(soup), data.newlines_are_pairs(soup))
+    assert cut[2] == (b"\r" not in (left := soup.replace(b"\r\n", b"")) and b"\n" not in left)
 
 
 @given(SOUP, CUTS)
@@ -99,7 +109,7 @@ def test_other_ends_of_data_do_not_end_it_and_are_refused(smuggled: bytes, size:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 1000])
-@pytest.mark.parametrize("smuggled", [b"\n.\n", b"\n.\r\n", b"\r.\r", b"\r\n.\n", b"x\r\n.\rM"])
+@pytest.mark.parametrize("smuggled", [b"\n.\n", b"\n.\r\n", b"\r.\r", b"\r\n.\n", b"x\r\n.\rM", b"\r\n.\r\r\n"])
 def test_a_lone_dot_beside_a_bare_newline_is_noticed_before_the_end(smuggled: bytes, size: int) -> None:
     reader, stream = DotReader(), b"text\r\n\r\ntext" + smuggled + b"MAIL FROM:<evil@example.org>\r\n"
     for i in range(0, len(stream), size):

@@ -1,0 +1,68 @@
+"""Statements and their results straight through libpq, past psycopg's cursors: for what is asked most often.
+
+Nothing is adapted, and rows can be taken as they come; what a cursor does for one statement costs 0.1 ms.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import re
+from collections.abc import Callable
+from functools import cache
+
+import psycopg
+from psycopg import pq
+
+_numbers = itertools.count(1)
+
+
+@cache
+def prepared(query: str) -> tuple[bytes, bytes]:
+    """The name of a statement of `call`, and its text with libpq's own placeholders."""
+    count = itertools.count(1)
+    numbered = re.sub("%[sb]", lambda _: f"${next(count)}", query)
+    return b"mailstead_%d" % next(_numbers), numbered.encode()
+
+
+def _succeeded(results: list[pq.abc.PGresult]) -> list[pq.abc.PGresult]:
+    for result in results:
+        if result.status not in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
+            raise psycopg.errors.error_from_result(result)
+    return results
+
+
+async def results(pgconn: pq.abc.PGconn, take: Callable[[bytes | None], object] | None = None) -> list[pq.abc.PGresult]:
+    """What Postgres answers to the command just given; `take` gets rows of single-row mode. Raises psycopg.Error."""
+    loop, socket = asyncio.get_running_loop(), pgconn.socket
+    found: list[pq.abc.PGresult] = []
+    moved = loop.create_future()
+
+    def wake() -> None:
+        if not moved.done():
+            moved.set_result(None)
+
+    unsent = pgconn.flush()
+    loop.add_reader(socket, wake)
+    try:
+        while True:
+            if unsent:
+                loop.add_writer(socket, wake)
+            await moved
+            moved = loop.create_future()
+            if unsent:
+                loop.remove_writer(socket)
+                unsent = pgconn.flush()
+            pgconn.consume_input()
+            while not pgconn.is_busy():
+                result = pgconn.get_result()
+                if result is None:
+                    return _succeeded(found)
+                if take is not None and result.status == pq.ExecStatus.SINGLE_TUPLE:
+                    take(result.get_value(0, 0))
+                else:
+                    found.append(result)
+    finally:
+        loop.remove_reader(socket)
+        if unsent:
+            loop.remove_writer(socket)
