@@ -1,7 +1,8 @@
 """Telling the sender: failure, delay and, when asked for, success (RFC 3461, RFC 3464).
 
 What is to be told is written down together with the result, and told a moment later: one report tells of all recipients
-that failed together. Nobody is told about a bounce (null sender), and no stranger about mail that only passed through
+that failed together. A sender is told of the address that he wrote to: where it led on to is its owner's business (RFC
+3464 §2.3.2, §4.2). Nobody is told about a bounce (null sender), and no stranger about mail that only passed through
 here, because that address may be forged. The notice goes into the INBOX of a sender who is here, else into the queue
 with the null sender.
 """
@@ -39,6 +40,12 @@ _WANTED: dict[Action, str] = {
     **{"failed": "FAILURE", "delayed": "DELAY"},
     **{"delivered": "SUCCESS", "relayed": "SUCCESS", "expanded": "SUCCESS"},
 }
+# Said of an address that led on, in place of what was said where it led to.
+_BEHIND: dict[Action, str] = {
+    "failed": "this address leads on to another one, and that could not be delivered to",
+    "delayed": "this address leads on to another one, and that could not be delivered to yet",
+}
+_LED_ON = re.compile(rb"\A(?:Delivered-To: [^\r\n]*\r\n)+")
 _XTEXT = re.compile(r"\+([0-9A-F]{2})")
 _UTF8_XTEXT = re.compile(r"\\x\{([0-9A-F]{2,6})\}")
 
@@ -85,7 +92,7 @@ async def tell_noted(tx: Tx, conf: Conf, outbound_ids: Sequence[int]) -> int:
     """Tell what was written down about these messages; returns of how many recipients."""
     found = [
         Notice(
-            replace(claim, address=noted.address, orcpt=noted.orcpt),
+            replace(claim, address=claim.written_to or noted.address, orcpt=noted.orcpt),
             cast(Action, noted.action),
             Outcome(Verdict.LATER, Stage.ROUTE, noted.status, noted.text, remote=noted.is_remote),
             noted.host,
@@ -118,6 +125,8 @@ async def _tell_one(
     targets: Sequence[int],
     remote: tuple[str, ...],
 ) -> None:
+    # Several to whom one address led are one to its sender.
+    group = list({notice.claim.address: notice for notice in reversed(group)}.values())[::-1]
     claim = group[0].claim
     full = _is_full(claim)
     report = _report(conf, group, await _original(tx, claim, full), full)
@@ -161,14 +170,16 @@ def _is_full(claim: Claimed) -> bool:
 
 
 async def _original(tx: Tx, claim: Claimed, full: bool) -> bytes:
-    """The message, or the beginning of it with all of its header."""
+    """The message, or the beginning of it with all of its header; of our own lines without those that say which
+    addresses led it on."""
+    prepend = _LED_ON.sub(b"", claim.prepend)
     try:
         raw = await queue.blob(tx, claim.blob, None if full else HEADER_AT_MOST)
         if full and claim.body == "BINARYMIME":
             raw = convert.to_text(raw)
-        return content.crlf(claim.prepend + raw)
+        return content.crlf(prepend + raw)
     except (MailError, Undeliverable):
-        return claim.prepend  # lost or strange content is no reason to lose the notice as well
+        return prepend  # lost or strange content is no reason to lose the notice as well
 
 
 async def _targets(tx: Tx, sender: str) -> tuple[str, list[int], tuple[str, ...]]:
@@ -220,7 +231,7 @@ def _fate(notice: Notice, now: datetime) -> Fate:
     until = None
     if notice.action == "delayed":
         until = now + timedelta(seconds=max(0.0, backoff.MAX_AGE - claim.age))
-    return Fate(
+    fate = Fate(
         address=claim.address,
         action=notice.action,
         status=result.status if notice.action != "failed" else _permanent(result.status),
@@ -231,6 +242,16 @@ def _fate(notice: Notice, now: datetime) -> Fate:
         at=now,
         retry_until=until,
     )
+    return _discreet(fate, claim.trace_id) if claim.written_to else fate
+
+
+def _discreet(fate: Fate, trace_id: str) -> Fate:
+    """Without what says where the address led: hosts, words, and that "there is no such address", which is another."""
+    reason = fate.reason
+    if fate.action in _BEHIND:
+        reason = f"{_BEHIND[fate.action]}; whoever looks after it finds more about it under {trace_id}"
+    status = f"{fate.status[0]}.1.0" if fate.status[1:4] == ".1." else fate.status
+    return replace(fate, status=status, reason=reason, diagnostic=None, remote=None)
 
 
 def _permanent(status: str) -> str:

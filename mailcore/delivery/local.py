@@ -36,10 +36,10 @@ class _Stale(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Fate:
-    """What became of a claim; `receipt`: as what its sender is told of it, if he wants to know (None = by others)."""
+    """What became of a claim; `receipt`: as what its sender is told of it, if he wants to know."""
 
     outcome: Outcome
-    receipt: Action | None = "delivered"
+    receipt: Action = "delivered"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +157,8 @@ async def _onwards(tx: Tx, claim: Claimed, letter: _Letter, found: Resolution, r
     """Queue what leads elsewhere, and the copy of a member of an alias who has no room while others were served.
 
     The members of a large group were not tried: they are queued one by one. Copies that are stored stay: whatever
-    becomes of the rest, the sender is not told that the mail was lost. What he wants to be told of goes on with the
-    message to a single address; of several, he hears now that it went on, and no more (RFC 3461 §5.2.7).
+    becomes of the rest, the sender is not told that the mail was lost. Whoever asked for a receipt hears now that it
+    went on, and no more: the next server's would say where to (RFC 3461 §5.2.7.4).
     """
     refused = [
         (to, result) for to, result in zip(found.accounts, results, strict=False) if isinstance(result, MailError)
@@ -167,21 +167,18 @@ async def _onwards(tx: Tx, claim: Claimed, letter: _Letter, found: Resolution, r
     if refused and not stored and not found.remote:
         return _refusal(refused[0][1])
     late = [local.address for local in found.accounts[len(results) :]] + [to.address for to, _ in refused]
-    receipt: Action | None = "delivered"
+    receipt: Action = "delivered"
     if found.remote or late:
         onwards = (*found.remote, *late)
-        notify, receipt = claim.notify, None
-        if len(onwards) + stored > 1:
-            notify, receipt = _without_receipt(claim.notify), "expanded"
+        receipt = "expanded" if len(onwards) + stored > 1 else "relayed"
         try:
             if found.remote:
-                to = [Recipient(address, notify, claim.orcpt) for address in found.remote]
+                to = _copies(claim, found.remote)
                 unknown = letter.header if claim.account_id is None else None
                 leg = await onward.forwarded(tx, claim.sender, claim.address, to, unknown)
                 await queue.enqueue(tx, _copy(claim, leg))
             if late:
-                to = [Recipient(address, notify, claim.orcpt) for address in late]
-                await queue.enqueue(tx, _copy(claim, Leg(claim.sender, tuple(to))))
+                await queue.enqueue(tx, _copy(claim, Leg(claim.sender, tuple(_copies(claim, late)))))
         except MailError as error:
             if not stored:
                 return _refusal(error)
@@ -189,6 +186,11 @@ async def _onwards(tx: Tx, claim: Claimed, letter: _Letter, found: Resolution, r
             text = f"stored, but not forwarded to {', '.join(onwards)}: {error.text}"
             return _Fate(outcome.delivered(Stage.LOCAL, text))
     return _Fate(outcome.delivered(Stage.LOCAL, "stored" if stored else "forwarded"), receipt)
+
+
+def _copies(claim: Claimed, addresses: Iterable[str]) -> list[Recipient]:
+    notify, written_to = _without_receipt(claim.notify), claim.written_to or claim.address
+    return [Recipient(address, notify, claim.orcpt, written_to) for address in addresses]
 
 
 def _without_receipt(notify: str | None) -> str | None:

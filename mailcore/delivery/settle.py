@@ -46,7 +46,7 @@ class Try:
 @dataclass(frozen=True, slots=True)
 class Settled:
     """The end of one claim. `elapsed`: seconds since it was claimed; `relayed`: to a host that sends no receipts;
-    `receipt`: what became of it here (None = its next station tells);
+    `receipt`: what became of it here;
     `keeps_time`: to a host that knows of DELIVERBY; `sessions`: those opened for it, for TLS reports."""
 
     claim: Claimed
@@ -56,7 +56,7 @@ class Settled:
     tries: tuple[Try, ...] = ()
     elapsed: float = 0.0
     relayed: bool = False
-    receipt: Action | None = "delivered"
+    receipt: Action = "delivered"
     keeps_time: bool = False
     sessions: tuple[Count, ...] = ()
     rule: int = 0
@@ -218,7 +218,8 @@ def _receipt(item: Settled) -> Notice | None:
     """What there is to tell of a delivery, if the sender wants to know."""
     claim = item.claim
     if item.host is None:
-        return Notice(claim, item.receipt, item.outcome) if item.receipt is not None else None
+        # Without our words, which may say where the address leads.
+        return Notice(claim, item.receipt, replace(item.outcome, text=""))
     if item.relayed and "SUCCESS" in (claim.notify or ""):
         return Notice(claim, "relayed", item.outcome, item.host)
     # A server that took our NOTIFY sends the receipt itself; of what was to be delivered by a certain time each server

@@ -16,6 +16,7 @@ from mailcore.db import Tx
 from mailcore.errors import Code, MailError
 from mailcore.inbound import headers, srs
 from mailcore.inbound.envelope import Envelope
+from mailcore.inbound.envelope import Recipient as Written
 from mailcore.mime.headers import header_values
 from mailcore.store import accounts, forwards
 from mailcore.store.queue import Recipient
@@ -46,13 +47,13 @@ async def legs(envelope: Envelope, header: bytes) -> list[Leg]:
         straight = [local.address for local in one.queued if local.account_id not in served]
         straight += [address for address in one.remote if address == one.address]
         for address in straight:
-            direct.setdefault(address, Recipient(address, one.notify, one.orcpt))
+            direct.setdefault(address, _recipient(one, address))
     seen = set(direct)
     for one in envelope.recipients:
         led = [each for each in one.remote if each not in seen and not one.wants_receipt]
         if led:
             seen.update(led)
-            forwards.append((one.address, [Recipient(each, one.notify, one.orcpt) for each in led]))
+            forwards.append((one.address, [_recipient(one, each) for each in led]))
     found = [Leg(envelope.sender, tuple(direct.values()))] if direct else []
     if forwards:
         known = envelope.account_id is not None or envelope.source.protocol.rstrip("S").endswith("LMTP")
@@ -60,6 +61,10 @@ async def legs(envelope: Envelope, header: bytes) -> list[Leg]:
             for address, to in forwards:
                 found.append(await forwarded(tx, envelope.sender, address, to, None if known else header))
     return found
+
+
+def _recipient(one: Written, address: str) -> Recipient:
+    return Recipient(address, one.notify, one.orcpt, None if address == one.address else one.address)
 
 
 async def forwarded(tx: Tx, sender: str, address: str, to: list[Recipient], header: bytes | None) -> Leg:

@@ -66,7 +66,7 @@ _HINTS = (
     ("4.6", "The message would go round in circles. Please tell your administrator."),
     ("4.7", "The receiving server could not be reached for too long."),
     ("6.7", "The receiving server cannot handle addresses with letters beyond ASCII."),
-    ("7.", "A mail server on the way refuses this mail by its own rules. Its words may say why."),
+    ("7.", "A mail server on the way refuses this mail by its own rules."),
     ("4.", "The receiving server could not be reached."),
     ("5.", "The receiving server did not behave as it should."),
 )
@@ -142,7 +142,7 @@ def _human(report: Report, subject: str) -> str:
     text = [f"This is the mail system of {report.hostname}.", "", textwrap.fill(opening, 76), ""]
     for fate in fates[:MAX_LISTED]:
         text.append(f"  {_value(fate.address)}")
-        text += _indented(_hint(fate))
+        text += _indented(_hint(fate, is_late=report.deliver_by is not None and report.deliver_by <= report.now))
         if fate.diagnostic:
             text += [f"    {_value(fate.remote or 'The server')} said:", *_indented(_value(fate.diagnostic), 6)]
         elif fate.reason:
@@ -158,10 +158,12 @@ def _human(report: Report, subject: str) -> str:
     return "\n".join(text)
 
 
-def _hint(fate: Fate) -> str:
+def _hint(fate: Fate, *, is_late: bool) -> str:
     if fate.action not in ("failed", "delayed"):
         return ""
     end = fate.status[2:]
+    if is_late and end == "4.7":
+        return "The time that you gave for the delivery is over."
     return next((hint for key, hint in _HINTS if end == key or (key.endswith(".") and end.startswith(key))), "")
 
 

@@ -41,6 +41,7 @@ class OutboundRecipient(models.Model):
     # Both rows are written by one statement and deleted together; a constraint would only cost a trigger per row.
     outbound = models.ForeignKey(Outbound, on_delete=models.CASCADE, related_name="recipients", db_constraint=False)
     address = models.TextField()
+    written_to = models.TextField(null=True, help_text="what its sender wrote to, if that led on to this address")
     destination = models.TextField(help_text="the domain (A-label) whose MX hosts take it")
     state = models.TextField(db_default="queued")
     next_attempt_at = models.DateTimeField(db_default=Now())

@@ -37,11 +37,15 @@ PIECE = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """An envelope recipient; `notify` (NEVER or SUCCESS,FAILURE,DELAY) and `orcpt` as RFC 3461 writes them."""
+    """An envelope recipient; `notify` (NEVER or SUCCESS,FAILURE,DELAY) and `orcpt` as RFC 3461 writes them.
+
+    `written_to`: what the sender wrote to, if an address of ours led on to this one; he is told of no other.
+    """
 
     address: str
     notify: str | None = None
     orcpt: str | None = None
+    written_to: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +115,7 @@ class Claimed:
     deadline: float | None = None
     by_mode: str | None = None
     late_notified: bool = False
+    written_to: str | None = None
 
     @property
     def by(self) -> By | None:
@@ -298,14 +303,16 @@ def _size(item: Outgoing) -> int:
 
 
 def _recipients(items: Sequence[Outgoing]) -> list[tuple[object, ...]]:
-    """A row for each recipient: the number of its message, address, destination, NOTIFY, ORCPT."""
+    """A row for each recipient: the number of its message, then as RECIPIENT has them."""
     rows: list[tuple[object, ...]] = []
     for n, item in enumerate(items, 1):
         if not item.recipients:
             raise MailError(Code.BAD_VALUE, "a message needs at least one recipient")
         if item.sender:
             _parsed(item.sender)
-        rows += [(n, to.address, _parsed(to.address).domain, to.notify, to.orcpt) for to in item.recipients]
+        rows += [
+            (n, to.address, _parsed(to.address).domain, to.notify, to.orcpt, to.written_to) for to in item.recipients
+        ]
     return rows
 
 

@@ -46,7 +46,8 @@ class Row:
     """One recipient in the queue; `queue_id` is its message. `at_work`: a worker has it in hand now.
 
     `waits`: why nobody tries although it is due (the destination is frozen); then `next_attempt_at` is when that ends,
-    None = when somebody thaws it. `deliver_by`, `by_mode`: what the sender asked for (RFC 2852).
+    None = when somebody thaws it. `deliver_by`, `by_mode`: what the sender asked for (RFC 2852). `written_to`: what he
+    wrote to, if that led on to this recipient.
     """
 
     queue_id: int
@@ -71,6 +72,7 @@ class Row:
     priority: int
     deliver_by: datetime | None
     by_mode: str | None
+    written_to: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ LIST = sql("""
         coalesce(r.lease_until > now(), false), r.last_code, r.last_reply, r.last_host,
         r.held_reason, o.account_id, r.finished_at,
         CASE WHEN r.state = 'queued' THEN trim('frozen: ' || f.reason, ': ') END, r.id,
-        r.priority, r.deliver_by, o.by_mode
+        r.priority, r.deliver_by, o.by_mode, r.written_to
     FROM outbound_recipient r JOIN outbound o ON o.id = r.outbound_id LEFT JOIN frozen_destination f
         ON f.destination = r.destination AND (f.until IS NULL OR f.until > now())
     WHERE r.id > %(after)s::bigint AND (%(states)s::text[] IS NULL OR r.state = ANY(%(states)s::text[]))
@@ -137,11 +139,12 @@ TWINS = sql("""
 # A new fence: a worker whose lease has ended must not record its result for another address.
 REDIRECT = sql(f"""
     UPDATE outbound_recipient r SET address = %(address)s::text, destination = %(destination)s::text,
+        written_to = nullif(coalesce(r.written_to, r.address), %(address)s::text),
         orcpt = coalesce(r.orcpt, v.orcpt), notify = v.notify, fence = fence + 1, lease_until = NULL, unreported = 0,
         state = 'queued', held_reason = NULL, attempts = 0, next_attempt_at = now()
     FROM unnest(%(rows)s::bigint[], %(orcpts)s::text[], %(notify)s::text[]) AS v(id, orcpt, notify), outbound o
     WHERE r.id = v.id AND o.id = r.outbound_id AND r.state IN ('queued', 'held') AND {_IDLE}
-    RETURNING o.id, o.trace_id, o.account_id, o.sender, v.orcpt, r.destination""")
+    RETURNING o.id, o.trace_id, o.account_id, o.sender, r.id, r.destination""")
 
 REMOVE_RECIPIENTS = sql(f"""
     DELETE FROM outbound_recipient r USING outbound o
@@ -217,12 +220,12 @@ async def release(tx: Tx, recipients: Sequence[int]) -> Done:
 async def redirect(tx: Tx, chosen: Sequence[Row], address: str) -> Done:
     """Send to another address instead, from now on and as if it were new: queued and held recipients.
 
-    The first address stays known as the original recipient (ORCPT), to the sender's notices and to the next server. Of
+    To the sender's notices, and as the original recipient (ORCPT) to the next server, the first address stays known. Of
     several recipients of one message one copy goes there, and none when it goes there anyway: the others leave the
     queue. Raises AddressError.
     """
     parsed = parse_address(address)
-    old = {row.recipient_id: row.recipient for row in chosen}
+    old = {row.recipient_id: row for row in chosen}
     messages: dict[int, list[tuple[Any, ...]]] = {}
     for twin in await tx.fetch(TWINS, {"rows": list(old), "address": address}):
         messages.setdefault(twin[1], []).append(twin)
@@ -238,13 +241,13 @@ async def redirect(tx: Tx, chosen: Sequence[Row], address: str) -> Done:
             keep[moving[0][0]] = _all_wishes([each[3] for each in moving])
             del moving[0]
         merged += [each[0] for each in moving]
-    names = {"rows": list(keep), "notify": list(keep.values()), "orcpts": [_orcpt(old[number]) for number in keep]}
+    orcpts = [_orcpt(old[number].written_to or old[number].recipient) for number in keep]
+    names = {"rows": list(keep), "notify": list(keep.values()), "orcpts": orcpts}
     told = await tx.fetch(REDIRECT, names | {"address": address, "destination": parsed.domain})
     gone = await tx.fetch(REMOVE_RECIPIENTS, (sorted(merged),)) if merged else []
-    former = {_orcpt(each): each for each in old.values()}
     events = [
-        trace.Event(name, "redirected", account, number, sender, former[orcpt], None, {"to": address})
-        for number, name, account, sender, orcpt, _ in told
+        trace.Event(name, "redirected", account, number, sender, old[row_id].recipient, None, {"to": address})
+        for number, name, account, sender, row_id, _ in told
     ]
     await trace.add(tx, events)
     await _note(tx, gone, "redirected", to=address, merged=True)

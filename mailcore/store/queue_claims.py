@@ -12,7 +12,8 @@ COLUMNS = """r.id, r.fence, r.outbound_id, r.address, r.destination, r.attempts,
         r.last_code, r.last_reply, r.last_host, o.sender, o.blob, o.size, o.prepend, o.smtputf8, o.body, o.requiretls,
         o.dsn_ret, o.dsn_envid, o.trace_id, o.account_id, o.created_at,
         extract(epoch FROM now() - greatest(o.created_at, o.send_after))::float8, coalesce(r.held_reason = '', false),
-        r.priority, extract(epoch FROM r.deliver_by - now())::float8, o.by_mode, r.late_notified"""
+        r.priority, extract(epoch FROM r.deliver_by - now())::float8, o.by_mode, r.late_notified,
+        r.written_to"""
 
 # As rules know it; "" for the null sender.
 SENDER_DOMAIN = "lower(split_part({}.sender, '@', -1))"

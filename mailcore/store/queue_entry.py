@@ -25,13 +25,13 @@ ENQUEUE = sql("""
             by_mode, coalesce(send_after, now())
         FROM message
     ), recipients AS (
-        INSERT INTO outbound_recipient (outbound_id, address, destination, notify, orcpt, priority, next_attempt_at,
-            deliver_by)
-        SELECT message.id, r.address, r.destination, r.notify, r.orcpt, message.priority,
+        INSERT INTO outbound_recipient (outbound_id, address, destination, notify, orcpt, written_to, priority,
+            next_attempt_at, deliver_by)
+        SELECT message.id, r.address, r.destination, r.notify, r.orcpt, r.written_to, message.priority,
             greatest(now(), message.send_after),
             greatest(now(), message.send_after) + make_interval(secs => message.by_seconds)
-        FROM unnest(%b::int[], %b::text[], %b::text[], %b::text[], %b::text[])
-            WITH ORDINALITY AS r(n, address, destination, notify, orcpt, position)
+        FROM unnest(%b::int[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[])
+            WITH ORDINALITY AS r(n, address, destination, notify, orcpt, written_to, position)
         JOIN message ON message.n = r.n ORDER BY r.position
     ), traced AS (
         INSERT INTO trace_event (at, trace_id, step, account_id, outbound_id, sender, recipient, message_id, detail)
@@ -47,4 +47,4 @@ MESSAGE = (
     *(Texts, Int8s, Texts, Byteas, Int8s, Byteas, Bools, Texts, Bools, Texts, Texts, Timestamps),
     *(Int8s, Texts, Int4s),
 )
-RECIPIENT = (Int4s, Texts, Texts, Texts, Texts)
+RECIPIENT = (Int4s, Texts, Texts, Texts, Texts, Texts)

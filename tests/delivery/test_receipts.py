@@ -16,7 +16,6 @@ from mailcore.delivery.settle import Settled, settle
 from mailcore.inbound import srs
 from mailcore.store import notices, queue
 from mailcore.store.queue import Recipient
-from tests.delivery.sink import EXTENSIONS
 from tests.delivery.world import ANN, BOB, RAW, World
 
 LIST = "list@example.test"
@@ -110,23 +109,6 @@ async def test_of_a_long_message_only_the_header_is_read_for_a_notice(far: World
         assert len(await queue.blob(tx, bytes(key), bounce.HEADER_AT_MOST)) == bounce.HEADER_AT_MOST
     (notice,) = await far.inbox()
     assert b"Subject: hello" in notice and len(notice) < 10_000
-
-
-@pytest.mark.parametrize("dsn", [True, False])
-async def test_an_alias_of_one_address_passes_the_wish_for_a_receipt_on(far: World, dsn: bool) -> None:
-    sink = await far.sink(extensions=EXTENSIONS if dsn else ("PIPELINING",))
-    await alias(LIST, BOB)
-    await far.submit(Recipient(LIST, "SUCCESS,FAILURE", f"rfc822;{LIST}"), dsn_envid="E1")
-    await far.deliver()
-    await far.deliver()
-    (mail,) = sink.mails
-    told = await far.inbox()
-    if dsn:
-        assert f"NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;{LIST}" in mail.rcpt_lines[0] and "ENVID=E1" in mail.mail_line
-        assert told == [], "the next server tells"
-    else:
-        (receipt,) = told
-        assert b"Action: relayed" in receipt and f"Original-Recipient: rfc822; {LIST}".encode() in receipt
 
 
 async def test_of_an_alias_of_several_its_sender_hears_once_that_it_went_on(far: World) -> None:

@@ -115,6 +115,8 @@ class Command(base.Command):
         for row in rows:
             self.stdout.write("")
             fields = [("recipient", row.recipient), ("state", _state(row)), ("attempts", row.attempts)]
+            if row.written_to:
+                fields.insert(1, ("written_to", row.written_to))
             if row.state == "queued" and not row.at_work:
                 fields.append(("next_attempt", _next(row)))
             if row.waits:
