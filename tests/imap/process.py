@@ -18,6 +18,7 @@ from django.db import connection
 from tests.imap.running import HOST
 from tests.ops.installation import ROOT
 from tests.ports import free_ports
+from tests.waiting import PATIENCE
 
 PORTS = ("SMTP", "SUBMISSION", "SUBMISSIONS", "IMAP", "IMAPS", "POP3", "POP3S", "SIEVE")
 START_SECONDS = 60
@@ -70,7 +71,7 @@ class MailProcess:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait()
             self.process = None
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE
         with connection.cursor() as cursor:
             while True:
                 cursor.execute(

@@ -30,8 +30,8 @@ from mailcore.smtp import server as smtp
 from mailcore.smtp.policy import SUBMISSION, SUBMISSIONS
 from tests.imap.conftest import Person
 from tests.imap.running import HOST, Running
+from tests.waiting import PATIENCE
 
-PATIENCE = 30.0
 ESCAPES = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|[()][A-Z0-9]|[=>78cM]|\][^\x07\x1b]*(?:\x07|\x1b\\))|[\x00-\x1f]+")
 NUMBERS = ("one", "two", "three", "four", "five")
 
@@ -197,6 +197,12 @@ def test_aerc_reads_flags_moves_deletes_and_answers(
         # In capitals: what stands in its place already would not be drawn again.
         imap.deliver(alice.account_id, b"From: c@example.org\r\nSubject: JETZT\r\nMessage-ID: <now@x>\r\n\r\nnow\r\n")
         terminal.shows("JETZT")
+
+        def kept() -> list[int]:
+            client.select_folder("Sent", readonly=True)
+            return client.search()
+
+        terminal.until(kept)
         terminal.type(":quit\r")
         terminal.until(lambda: terminal.process.poll() is not None)
         assert {name: flags("INBOX", name) for name in NUMBERS} == {

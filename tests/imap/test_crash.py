@@ -366,7 +366,7 @@ def test_killed_in_the_middle_of_anything_the_mail_process_leaves_whole_mailboxe
     server: MailProcess, people: Callable[[str], Person]
 ) -> None:
     done = crash(server, [people("alice"), people("bob")], 4, 1)
-    assert done > 40
+    assert done >= 40
 
 
 @pytest.mark.soak

@@ -42,6 +42,7 @@ def test_only_loopback_may_log_in_in_clear_by_default(
     monkeypatch.setattr(offers, "conf", dataclasses.replace(conf, plaintext_auth="loopback"))
     with closing(Wire(imap)) as wire:
         assert b"AUTH=PLAIN" in wire.line()
+        until(lambda: len(imap.server.connections) == 1)  # those of the tests before may still be leaving
         (connection,) = imap.server.connections
         connection.remote, before = "192.0.2.1", connection.remote
         assert wire.say(f'a LOGIN {alice.address} "{alice.password}"').startswith(b"a NO [PRIVACYREQUIRED] ")

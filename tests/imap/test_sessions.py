@@ -18,9 +18,9 @@ from tests.imap.conftest import Person
 from tests.imap.process import MailProcess, mail_process
 from tests.imap.running import Running
 from tests.imap.strict import KINDS, MESSAGE, Client, Kind
+from tests.waiting import PATIENCE
 
 BOXES = ("INBOX", "Archive")
-PATIENCE = 20.0
 
 
 @pytest.fixture(scope="module")

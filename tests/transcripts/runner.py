@@ -36,7 +36,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-TIMEOUT = 5.0
+# For what never happens, and for what must not happen.
+TIMEOUT = 60.0
 QUIET = 0.08
 
 _LITERAL = re.compile(rb"~?\{(\d+)\}\r\n\Z")
