@@ -114,7 +114,7 @@ def _spawn(server: Server, log: Path) -> Running:
 
 
 def _wait(ready: Callable[[], bool], running: Running, log: Path) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not ready():
         if running.poll() is not None or time.monotonic() > deadline:
             raise pytest.UsageError(f"a server for the tests did not start:\n{log.read_text()[-2000:]}")

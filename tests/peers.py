@@ -224,7 +224,7 @@ def _run(root: Path, address: str, port: int, *command: str) -> Iterator[Peer]:
         )
     peer = Peer(root, address, port, process)
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not _answers(address, port):
             assert process.poll() is None and time.monotonic() < deadline, peer.log()[-3000:]
             time.sleep(0.05)

@@ -126,7 +126,7 @@ def pebble(
         )
     try:
         made = Pebble(f"https://localhost:{listen}/dir", authority.file(folder), management)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while True:
             assert running.poll() is None and time.monotonic() < deadline, log.read_text()
             with contextlib.suppress(OSError):
