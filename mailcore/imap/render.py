@@ -14,7 +14,7 @@ from typing import Any
 
 from mailcore.db import Row
 from mailcore.imap.selected import Selected
-from mailcore.mime import CACHED_FIELDS, body_from, header_fields
+from mailcore.mime import CACHED_FIELDS, body_from, picker
 from mailcore.store.flags import SYSTEM_FLAGS, FlagRow
 from mailcore.wire.imap import response
 from mailcore.wire.imap.fetch_item import FetchAttr, FetchBody, FetchItem, FetchPreview, label
@@ -151,12 +151,13 @@ def column_item(item: FetchItem, *, utf8: bool) -> Item | None:
         case FetchBody(section=section, partial=None) if not section.part and section.text == "HEADER.FIELDS":
             names = frozenset(name.lower().encode() for name in section.fields)
             if names <= CACHED_FIELDS:
-                return Item(percent(label(item)) + b" {%d}\r\n%b", ("headers",), partial(_header_values, names), True)
+                values = partial(_header_values, picker(names))
+                return Item(percent(label(item)) + b" {%d}\r\n%b", ("headers",), values, True)
     return None
 
 
-def _header_values(names: frozenset[bytes], rows: Rows) -> Values:
-    picked = [header_fields(block, names) for block in rows["headers"]]
+def _header_values(pick: Callable[[bytes], bytes], rows: Rows) -> Values:
+    picked = list(map(pick, rows["headers"]))
     return map(len, picked), picked
 
 

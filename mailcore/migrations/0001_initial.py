@@ -250,7 +250,7 @@ class Migration(migrations.Migration):
                 ('preview', models.TextField()),
                 ('envelope', models.BinaryField(help_text='IMAP ENVELOPE, ready to send')),
                 ('bodystructure', models.BinaryField(help_text='IMAP BODYSTRUCTURE, ready to send')),
-                ('headers', models.BinaryField(help_text='raw lines of the fields clients ask for first (mime.CACHED_FIELDS)')),
+                ('headers', models.BinaryField(help_text='raw lines of the fields clients ask for first, with an index (mime.cached)')),
                 ('parts', models.BinaryField(help_text='packed part table (mime.unpack_parts)')),
                 ('summary', models.TextField(help_text='decoded addresses and ids as JSON (mime.Summary)')),
                 ('derived_version', models.SmallIntegerField(db_default=1)),

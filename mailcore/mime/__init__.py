@@ -5,16 +5,18 @@ Nothing here raises for any input; every loop is bounded (see `limits`), and wha
     parse            everything the store keeps beside a message
     unpack_parts     its part table; section, section_range, decode_part, decode_text, body_parts work on it
     header_fields    IMAP's HEADER.FIELDS; header_values, decode_header, parse_addresses, parse_date read fields
+    picker           HEADER.FIELDS from what is kept beside a message
     fold             the form in which text is searched
 """
 
 from mailcore.mime.addresses import parse_addresses, people
+from mailcore.mime.cached import CACHED_FIELDS, picker
 from mailcore.mime.dates import parse_date
 from mailcore.mime.decode import decode_part, decode_text
 from mailcore.mime.derive import parse
 from mailcore.mime.envelope import message_ids
 from mailcore.mime.fold import FOLD_VERSION, fold
-from mailcore.mime.headers import CACHED_FIELDS, decode_header, header_fields, header_values
+from mailcore.mime.headers import decode_header, header_fields, header_values
 from mailcore.mime.html import text_of_html
 from mailcore.mime.parts import body_parts, unpack_parts
 from mailcore.mime.section import pick, section, section_range
@@ -48,6 +50,7 @@ __all__ = [
     "parse_date",
     "people",
     "pick",
+    "picker",
     "section",
     "section_range",
     "text_of_html",

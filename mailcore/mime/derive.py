@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from mailcore.mime import headers
+from mailcore.mime import cached, headers
+from mailcore.mime.cached import CACHED_FIELDS
 from mailcore.mime.envelope import FIELDS, Fields, envelope
-from mailcore.mime.headers import CACHED_FIELDS
 from mailcore.mime.limits import MAX_HEADER_SCAN
 from mailcore.mime.mimeheader import FIELDS as MIME_FIELDS
 from mailcore.mime.mimeheader import mime_of
@@ -24,16 +24,21 @@ def parse(raw: bytes) -> Derived:
     fields: Fields = {}
     mime_fields: dict[bytes, bytes] = {}
     kept: list[bytes] = []
+    names: list[bytes] = []
     found = headers.fields(scanned)
     for field, name, value in found:
         name = name.lower()
         if name in CACHED_FIELDS:
             kept.append(field)
+            names.append(name)
         if name in FIELDS:
             fields.setdefault(name, []).append(value)
         elif name in MIME_FIELDS:
             mime_fields.setdefault(name, value)
-    cached = b"".join(kept) if scanned is block else headers.header_fields(block, CACHED_FIELDS)[:-2]
+    if scanned is block:
+        index, lines = cached.index(names, kept), b"".join(kept)
+    else:
+        index, lines = b"", headers.header_fields(block, CACHED_FIELDS)[:-2]
 
     nodes = scan(raw, header_size, mime_of(mime_fields, False))
     texts = decode_texts(raw, nodes)
@@ -45,7 +50,8 @@ def parse(raw: bytes) -> Derived:
         imap_envelope,
         bodystructure(raw, nodes),
         pack_parts(nodes),
-        cached,
+        index,
+        lines,
         attached,
         summary,
         search_text(raw, nodes, texts, found),

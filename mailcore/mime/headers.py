@@ -15,15 +15,6 @@ from functools import lru_cache
 from mailcore.mime import charset
 from mailcore.mime.decode import base64_octets
 
-# What clients ask for in their first synchronisation; kept beside each message so that no raw message is read for it.
-CACHED_FIELDS: frozenset[bytes] = frozenset(
-    b"""from to cc bcc sender reply-to subject date message-id in-reply-to references priority x-priority importance
-    x-mailer user-agent newsgroups content-type content-transfer-encoding mime-version content-disposition
-    content-description lines list-id list-post list-unsubscribe list-subscribe list-help list-archive x-label
-    x-original-to x-spam-flag x-spam-status auto-submitted precedence return-path disposition-notification-to x-tuid
-    delivered-to""".split()
-)
-
 # (whole raw field, name, raw value)
 _FIELD = re.compile(rb"^(([!-9;-~]++)[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*)\n?)", re.M)
 _FOLD = re.compile(rb"\r*\n[ \t]")

@@ -161,6 +161,7 @@ class Derived(NamedTuple):
     envelope: bytes  # IMAP ENVELOPE "(...)", RFC 9051 §7.5.2
     bodystructure: bytes  # IMAP BODYSTRUCTURE "(...)" with extension data
     parts: bytes  # packed part table, see `unpack_parts`
+    field_index: bytes  # stored before `headers`: where each of its fields is, see `cached`
     headers: bytes  # raw lines of CACHED_FIELDS in order, without a blank line
     has_attachment: bool  # what a person would call an attachment
     summary: Summary

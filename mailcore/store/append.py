@@ -124,10 +124,10 @@ class _Rows:
             (
                 *(digest, raw, len(raw), derived.header_size, summary.sent_at, sent_on, derived.has_attachment),
                 *(trace.message_id(summary.message_id[0] if summary.message_id else None), ordering.subject(summary)),
-                *(derived.preview, derived.envelope, derived.bodystructure, derived.headers, derived.parts),
-                *(summary.to_json(), text.from_, text.to, text.cc, text.bcc, text.subject, len(text.header) + 2),
-                *(f"{text.header}\x01{text.body}", ordering.sort_keys(summary), ordering.ancestry(summary)),
-                *(first_key, len(self.keys)),
+                *(derived.preview, derived.envelope, derived.bodystructure, derived.field_index + derived.headers),
+                *(derived.parts, summary.to_json(), text.from_, text.to, text.cc, text.bcc, text.subject),
+                *(len(text.header) + 2, f"{text.header}\x01{text.body}", ordering.sort_keys(summary)),
+                *(ordering.ancestry(summary), first_key, len(self.keys)),
             )
         )
         mail = self.mails[digest] = len(self.messages)

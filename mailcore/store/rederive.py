@@ -72,7 +72,7 @@ async def page(tx: Tx, account_id: int, after: int) -> tuple[int, int]:
                 *(number, derived.header_size, summary.sent_at, summary.sent_at and summary.sent_at.date()),
                 *(derived.has_attachment, ordering.subject(summary), ordering.sort_keys(summary)),
                 *(ordering.ancestry(summary), derived.preview, derived.envelope, derived.bodystructure),
-                *(derived.headers, derived.parts, summary.to_json()),
+                *(derived.field_index + derived.headers, derived.parts, summary.to_json()),
             )
         )
         texts.append(
