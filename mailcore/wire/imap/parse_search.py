@@ -128,7 +128,7 @@ def _search(cursor: Cursor) -> SearchArgs:
     charset = None
     if cursor.text[cursor.pos : cursor.pos + 8].upper() == b"CHARSET ":
         cursor.pos += len(b"CHARSET ")
-        charset = check_charset(cursor.astring("a charset"))
+        charset = check_charset(cursor.astring("a charset"), saving=returns is not None and "SAVE" in returns)
         cursor.space("a search key")
     return _checked(SearchArgs(parse_program(cursor), charset, returns, (), partial))
 
@@ -139,7 +139,7 @@ def parse_sort(cursor: Cursor) -> SearchArgs:
     returns, partial = _returns(cursor)
     sort = cursor.paren_list(lambda: _sort_key(cursor), "sort criteria", limit=MAX_SORT_KEYS)
     cursor.space("a charset")
-    charset = check_charset(cursor.astring("a charset"))
+    charset = check_charset(cursor.astring("a charset"), saving=returns is not None and "SAVE" in returns)
     cursor.space("a search key")
     return _checked(SearchArgs(parse_program(cursor), charset, returns, tuple(sort), partial))
 

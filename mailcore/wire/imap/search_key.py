@@ -256,14 +256,17 @@ _ARGUMENTS: dict[str, Callable[[_Program, str, int], SearchKey]] = {
 }
 
 
-def check_charset(name: bytes) -> str:
+def check_charset(name: bytes, *, saving: bool = False) -> str:
     """The charset's canonical name. Raises ImapSyntaxError with NO [BADCHARSET (...)] for one that is not offered."""
     upper = name.upper()
     for charset in CHARSETS:
         if upper == charset.encode():
             return charset
     raise ImapSyntaxError(
-        f"Only {' and '.join(CHARSETS)} can be searched for", status="NO", code=f"BADCHARSET ({' '.join(CHARSETS)})"
+        f"Only {' and '.join(CHARSETS)} can be searched for",
+        status="NO",
+        code=f"BADCHARSET ({' '.join(CHARSETS)})",
+        saving=saving,
     )
 
 
