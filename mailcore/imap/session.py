@@ -158,6 +158,7 @@ class Session:
         """Run one command and send its tagged answer, with what the client is told unasked before it."""
         name = parse.command_name(frame)
         spec = COMMANDS.get(name)
+        gone: Gone | None = None
         try:
             if spec is not None:
                 self._check_state(spec)
@@ -174,7 +175,7 @@ class Session:
             had, view = self.enabled, self.selected
             done = await turns.take(self, name, spec.run(self, command))
             if done is not None:
-                await updates.after(self, spec)
+                gone = await self._tell_news(spec)
                 if view is not None and view is self.selected and self.enabled & ~had & Enabled.CONDSTORE:
                     # Whoever asks for the first time is told where the mailbox is (RFC 7162 §3.1).
                     code = response.code("HIGHESTMODSEQ", b"%d" % view.told)
@@ -184,7 +185,7 @@ class Session:
         except (Refused, MailError, ImapSyntaxError) as error:
             refused = self._refuse(name, error)
             if spec is not None and refused.status == "NO":
-                await updates.after(self, spec)
+                gone = await self._tell_news(spec)
             self._answer(refused.status, refused.text, refused.code)
             self._count_error(refused.status)
         except Gone as gone:
@@ -199,6 +200,16 @@ class Session:
             self._answer("NO", "Internal error; it has been logged", "SERVERBUG")
         finally:
             self.server.progress.end(self)
+        if gone is not None:
+            raise gone
+
+    async def _tell_news(self, spec: Spec) -> Gone | None:
+        """What is new, before the tagged answer. That the mailbox is gone waits: what was done has to be answered."""
+        try:
+            await updates.after(self, spec)
+        except Gone as gone:
+            return gone
+        return None
 
     def _answer(self, status: str, text: str, code: bytes | str | None) -> None:
         """The tagged answer to the command that runs, and to all that it still owes one."""
@@ -209,6 +220,8 @@ class Session:
     def _refuse(self, name: str, error: Refused | MailError | ImapSyntaxError) -> Refused:
         if isinstance(error, MailError) and error.private:
             log.warning("%s for %s: %s (%s)", name, self.who, error.text, error.private)
+        if isinstance(error, ImapSyntaxError) and error.saving and self.selected is not None:
+            self.selected.save(())
         return errors.refusal(error)
 
     def _check_state(self, spec: Spec) -> None:
