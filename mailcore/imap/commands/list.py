@@ -107,13 +107,10 @@ def _entries(args: ListArgs, found: Sequence[Place], subscribed: set[str]) -> It
     }
     answers: dict[str, list[str]] = {name: [] for name in chosen if matches(name)}
     if "RECURSIVEMATCH" in selection:
-        # A level above a chosen mailbox that itself does not match the pattern speaks for it (RFC 5258 §3.5).
+        # A level above a chosen mailbox speaks for it, with what it was chosen by (RFC 5258 §3.5, RFC 6154 §6).
+        chosen_by = sorted(selection - {"RECURSIVEMATCH", "REMOTE"})
         for name in chosen:
-            for parent in parents(name):
-                if matches(parent):
-                    info = answers.setdefault(parent, [])
-                    if want_subscribed and "SUBSCRIBED" not in info:
-                        info.append("SUBSCRIBED")
+            answers |= {parent: chosen_by for parent in parents(name) if matches(parent)}
     show_use = "SPECIAL-USE" in selection or "SPECIAL-USE" in returns or not args.extended
     show_subscribed = want_subscribed or "SUBSCRIBED" in returns
     for name in sorted(answers, key=lambda one: (one != mailboxes.INBOX, one)):

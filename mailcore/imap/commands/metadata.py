@@ -1,7 +1,7 @@
 """GETMETADATA and SETMETADATA: small named values beside mailboxes and the account (RFC 5464).
 
 Of the server as a whole there is /shared/admin, which nobody can change over IMAP; /private entries of the mailbox ""
-are the person's own.
+are the person's own. /private/specialuse is no entry but what the mailbox is used for (RFC 6154 §5.4).
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from mailcore.errors import Code, MailError
 from mailcore.imap.errors import no
 from mailcore.imap.registry import LOGGED_IN, Done, command
 from mailcore.imap.session import Session
-from mailcore.store import acl, metadata
+from mailcore.store import acl, mailboxes, metadata
 from mailcore.store.acl import Place, Right
 from mailcore.wire.imap import response
 from mailcore.wire.imap.commands import Command
 from mailcore.wire.imap.metadata import GetMetadataArgs, SetMetadataArgs, metadata_line
 
+SPECIAL_USE = "/private/specialuse"
 Values = dict[str, bytes | None]
 
 
@@ -34,8 +35,7 @@ async def getmetadata(session: Session, command: Command) -> Done:
             place = _usable(await acl.resolve(tx, account_id, args.mailbox))
             owner_id, mailbox_id, name = place.account_id, place.mailbox.id, place.name
         found = (await metadata.get(tx, owner_id, [mailbox_id], account_id)).get(mailbox_id, {})
-    if mailbox_id == metadata.SERVER:
-        found |= _of_the_server(session)
+    found |= special_use(place) if args.mailbox else _of_the_server(session)
     values = _chosen(found, args.entries, args.depth)
     sizes = [len(value) for value in values.values() if value is not None]
     code = None
@@ -51,7 +51,7 @@ async def getmetadata(session: Session, command: Command) -> Done:
 async def setmetadata(session: Session, command: Command) -> Done:
     """Set or remove entries, all or none."""
     args = cast(SetMetadataArgs, command.args)
-    account_id = session.account_id
+    account_id, values = session.account_id, dict(args.values)
     if not args.mailbox and any(key.startswith("/shared/") for key in args.values):
         raise no("What is shared by the whole server is not set by mail programs", "NOPERM")
     try:
@@ -62,7 +62,10 @@ async def setmetadata(session: Session, command: Command) -> Done:
                 if any(key.startswith("/shared/") for key in args.values):
                     place.require(Right.WRITE)
                 owner_id, mailbox_id = place.account_id, place.mailbox.id
-            await metadata.put(tx, owner_id, mailbox_id, account_id, args.values)
+                if SPECIAL_USE in values:
+                    await _use_for(tx, place, values.pop(SPECIAL_USE))
+            if values:
+                await metadata.put(tx, owner_id, mailbox_id, account_id, values)
     except MailError as error:
         if error.code is Code.TOO_BIG:
             raise no(error.text, response.code("METADATA", b"MAXSIZE", b"%d" % metadata.MAX_VALUE)) from None
@@ -83,7 +86,7 @@ async def lines(tx: db.Tx, session: Session, places: Sequence[Place], entries: S
     for account_id, its in by_account.items():
         values = await metadata.get(tx, account_id, [one.mailbox.id for one in its], session.account_id, entries)
         for one in its:
-            chosen = _chosen(values.get(one.mailbox.id, nothing), entries, 0)
+            chosen = _chosen({**values.get(one.mailbox.id, nothing), **special_use(one)}, entries, 0)
             found[one.name] = metadata_line(one.name, chosen, utf8=session.utf8)
     return found
 
@@ -93,6 +96,29 @@ def _usable(place: Place) -> Place:
     if not place.rights & acl.USING:
         raise MailError(Code.NO_PERMISSION, "you have no right to use this mailbox")
     return place
+
+
+def special_use(place: Place) -> dict[str, bytes]:
+    """The entry that says what a mailbox is used for, if it says anything: for its owner alone."""
+    use = place.known.special_use
+    return {} if use is None else {SPECIAL_USE: use.encode()}
+
+
+async def _use_for(tx: db.Tx, place: Place, value: bytes | None) -> None:
+    """Set what a mailbox is used for, as CREATE does (RFC 6154 §5.4). Raises Refused (USEATTR)."""
+    if place.owner:
+        raise no("Special uses of a mailbox of somebody else are not yours to say", "USEATTR")
+    words = (value or b"").decode("utf-8", "replace").split()
+    if len(words) > 1:
+        raise no("A mailbox has one special use at most", "USEATTR")
+    known = {use.lower(): use for use in mailboxes.SPECIAL_USES}
+    use = known.get(words[0].lower(), words[0]) if words else None
+    try:
+        await mailboxes.set_special_use(tx, place.account_id, place.mailbox.id, use)
+    except MailError as error:
+        if error.code is Code.BAD_VALUE:
+            raise no(error.text, "USEATTR") from None
+        raise
 
 
 def _of_the_server(session: Session) -> dict[str, bytes]:
