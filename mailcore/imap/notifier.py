@@ -17,6 +17,7 @@ from mailcore import db, wake
 from mailcore.errors import MailError
 from mailcore.imap.capabilities import Enabled
 from mailcore.imap.commands import fetch
+from mailcore.imap.commands.metadata import special_use
 from mailcore.imap.filters import fits
 from mailcore.store import acl, mailboxes, metadata
 from mailcore.store.acl import Place, Right
@@ -189,6 +190,8 @@ class Notifier:
                 owners = {account_id, *(place.account_id for place in watched)}
                 for owner, mailbox_id, name, version in await metadata.versions(tx, owners, account_id):
                     annotations[(owner, mailbox_id), name] = version
+                for key, place in places.items():
+                    annotations |= {(key, name): use.decode() for name, use in special_use(place).items()}
         return Picture(places, subscribed, annotations)
 
     def _group(self, name: str, subscribed: frozenset[str]) -> EventGroup | None:
@@ -249,7 +252,9 @@ class Notifier:
             if (old := before.places.get(key)) is not None and old.name != place.name
         }
         for oldname, place in _free_first(renamed):
-            if place.name not in told and self._wants("MAILBOXNAME", place.name, now.subscribed):
+            # Who watches a mailbox by its name is told that it has another one now, watched or not.
+            watched = self._wants("MAILBOXNAME", place.name, now.subscribed)
+            if place.name not in told and (watched or self._wants("MAILBOXNAME", oldname, before.subscribed)):
                 told.add(place.name)
                 yield self._listed(place.name, now, oldname=oldname)
         for key, place in now.places.items():
