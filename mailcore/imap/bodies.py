@@ -139,6 +139,8 @@ def _cut(start: int, end: int, cut: tuple[int, int] | None) -> tuple[int, int]:
 
 def _decodable(name: bytes, path: tuple[int, ...], parts: list[Part]) -> Part | None:
     part = next((part for part in parts if part.id == ".".join(map(str, path))), None)
+    if part is not None and part.type == "multipart":
+        return part._replace(encoding="binary")  # whatever it says: its parts were read as they are (RFC 2045 §6.4)
     if part is not None and part.encoding not in _IDENTITY and part.encoding not in ENCODINGS:
         raise no(f"{name.decode()} has an unknown content transfer encoding", "UNKNOWN-CTE")
     return part
