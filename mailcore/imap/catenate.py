@@ -44,7 +44,7 @@ async def find(tx: db.Tx, session: Session, url: str) -> Slice:
         wanted = parse_url(url)
         account_id, mailbox_id = await _mailbox(tx, session, wanted)
     except (UrlError, MailError) as error:
-        if isinstance(error, MailError) and error.code is not Code.NOT_FOUND:
+        if isinstance(error, MailError) and error.code not in (Code.NOT_FOUND, Code.NO_PERMISSION):
             raise
         raise _bad_url(url, str(error)) from None
     rows = await fetch.rows(tx, account_id, mailbox_id, wanted.uid, wanted.uid, _COLUMNS)
