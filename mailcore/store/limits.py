@@ -38,20 +38,23 @@ POLICIES = sql("""
     SELECT d.policy::text, u.policy::text FROM accounts_account u JOIN accounts_domain d ON d.id = u.domain_id
     WHERE u.id = %s::bigint""")
 
-# Counts, and says what is spent then, with the span of what was counted. Subjects that no limit can meet are left out,
-# so that a domain's people do not wait for each other without need. A count that a crash of Postgres forgets is no
-# loss, and one commit less that waits for the disk.
+# Counts, and says what is spent then, with the span of what was counted. Who came a moment earlier may be counting in
+# the span before: its row is locked, and read, like that of our own. Subjects that no limit can meet are left out, so
+# that a domain's people do not wait for each other without need. A count that a crash of Postgres forgets is no loss,
+# and one commit less that waits for the disk.
 COUNT = sql(f"""
     WITH counted AS (
         INSERT INTO sending_count (scope, subject, began, messages, recipients)
-        SELECT w.scope, w.subject, to_timestamp(floor(extract(epoch FROM now()) / {SPAN}) * {SPAN}), 1,
-            %(recipients)s::int
+        SELECT w.scope, w.subject, to_timestamp((floor(extract(epoch FROM now()) / {SPAN}) - s.ago) * {SPAN}),
+            s.messages, s.recipients
         FROM accounts_account u JOIN accounts_domain d ON d.id = u.domain_id CROSS JOIN LATERAL {_SUBJECTS}
+            CROSS JOIN (VALUES (0, 1, %(recipients)s::int), (1, 0, 0)) AS s(ago, messages, recipients)
         WHERE u.id = %(account)s::bigint AND (w.scope = 'account'
             OR EXISTS (SELECT FROM jsonb_object_keys(d.policy || u.policy) AS k WHERE starts_with(k, w.scope || '-')))
-        ORDER BY w.scope -- everybody locks them in this order
+        ORDER BY w.scope, s.ago DESC -- everybody locks them in this order
         ON CONFLICT (scope, subject, began) DO UPDATE
-        SET messages = sending_count.messages + 1, recipients = sending_count.recipients + excluded.recipients
+        SET messages = sending_count.messages + excluded.messages,
+            recipients = sending_count.recipients + excluded.recipients
         RETURNING scope, began, messages, recipients)
     SELECT d.name, d.policy::text, u.policy::text, c.scope, c.m_hour, c.m_day, c.r_hour, c.r_day, c.span,
         set_config('synchronous_commit', 'off', true)
