@@ -12,7 +12,7 @@ import inspect
 import time
 from collections.abc import Awaitable, Callable
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 
 def _late(condition: Callable[[], object], story: Callable[[], object] | None) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.ports import free_ports
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PORTS = ("HTTP", "SMTP", "SUBMISSION", "SUBMISSIONS", "IMAP", "IMAPS", "POP3", "POP3S", "SIEVE")
@@ -53,7 +54,7 @@ class Installation:
                 start_new_session=True,
             )
 
-    def wait_ready(self, seconds: float = 120) -> str:
+    def wait_ready(self, seconds: float = 300) -> str:
         """Wait for the summary box; return everything that was printed so far."""
         assert self.process is not None
         deadline = time.monotonic() + seconds
@@ -63,7 +64,7 @@ class Installation:
             time.sleep(0.05)
         return text
 
-    def wait_for(self, text: str, seconds: float = 60) -> None:
+    def wait_for(self, text: str, seconds: float = PATIENCE) -> None:
         deadline = time.monotonic() + seconds
         while text not in self.output():
             assert time.monotonic() < deadline, f"no {text!r} in:\n{self.output()}"
@@ -82,7 +83,7 @@ class Installation:
         note = json.loads((self.data / "up.json").read_text())
         return {name: pid for name, (pid, _age) in note["children"].items()}
 
-    def stop(self, number: signal.Signals = signal.SIGTERM, seconds: float = 60) -> int:
+    def stop(self, number: signal.Signals = signal.SIGTERM, seconds: float = PATIENCE) -> int:
         """End it by a signal; return its exit status."""
         assert self.process is not None
         self.process.send_signal(number)
@@ -96,7 +97,7 @@ class Installation:
             env=self.environ,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
         )
 
     def processes(self) -> dict[int, str]:
@@ -112,7 +113,7 @@ class Installation:
                         found[int(entry.name)] = command.replace(b"\0", b" ").decode(errors="replace").strip()
         return found
 
-    def greeting(self, name: str, seconds: float = 60) -> bytes:
+    def greeting(self, name: str, seconds: float = PATIENCE) -> bytes:
         """What the server on that port says first, as soon as it does."""
         deadline = time.monotonic() + seconds
         while True:

@@ -147,7 +147,7 @@ def test_every_statement_of_the_store_is_understood_by_debians_postgres(database
         env=environ | {"DATABASE_URL": database},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 0, done.stdout[-3000:]
     assert " passed" in done.stdout

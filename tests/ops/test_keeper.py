@@ -22,7 +22,7 @@ started, asked = [], []
 def child():
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     print("here", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 
 def spawn(out):
     started.append(out)
@@ -34,7 +34,7 @@ def answers():
 
 made = keeper.Keeper(Output(), lambda children: None)
 made.start(keeper.Spec("deaf", spawn, lambda pid, said: b"here" in said, signal.SIGTERM, 0.2, answers=answers))
-made.wait_ready(seconds=60)
+made.wait_ready(seconds=120)
 while len(started) < 2 or asked.count(2) < 5:
     made._step(1.0)
 print("asked", asked.count(1), "times", flush=True)
@@ -44,7 +44,7 @@ made.stop(("deaf",))
 
 def test_a_child_that_does_not_answer_is_asked_to_end_then_killed_and_runs_again() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", DEAF], cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=180
+        [sys.executable, "-c", DEAF], cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
     lines = [line.partition(" | ")[2] or line for line in done.stdout.splitlines()]
@@ -55,39 +55,42 @@ def test_a_child_that_does_not_answer_is_asked_to_end_then_killed_and_runs_again
     assert "asked 7 times" in lines, "two misses, an answer, four misses"
 
 
-# A child that dies once, and then hangs while it starts.
+# A child that dies when it is told, and then hangs while it starts: only that one has little time, so that nothing here
+# depends on how fast the others are.
 SLOW = """
 import os, signal, sys, time
 from mailcore.supervise import keeper, launch
 from mailcore.supervise.output import Output
 
-keeper.START_SECONDS = 3.0
 started = []
 
 def child():
     if len(started) == 2:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        time.sleep(60)
+        time.sleep(600)
+    signal.signal(signal.SIGUSR1, lambda *_: sys.exit(0))
     print("here", flush=True)
-    time.sleep(1.0 if len(started) == 1 else 60)
+    time.sleep(600)
 
 def spawn(out):
     started.append(out)
+    keeper.START_SECONDS = 0.5 if len(started) == 2 else 600.0
     return launch.fork(child, out, None, before=lambda: None)
 
 made = keeper.Keeper(Output(), lambda children: None)
 made.start(keeper.Spec("slow", spawn, lambda pid, said: b"here" in said, signal.SIGTERM, 0.2, answers=lambda: True))
-made.wait_ready(seconds=60)
+made.wait_ready(seconds=120)
+os.kill(made._children["slow"].running.pid, signal.SIGUSR1)
 while len(started) < 3:
     made._step(1.0)
-made.wait_ready(seconds=60)
+made.wait_ready(seconds=120)
 made.stop(("slow",))
 """
 
 
 def test_a_child_that_hangs_when_it_starts_again_is_started_once_more() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", SLOW], cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=180
+        [sys.executable, "-c", SLOW], cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
     lines = [line.partition(" | ")[2] or line for line in done.stdout.splitlines()]
@@ -110,7 +113,7 @@ full = OSError(errno.ENOSPC, "No space left on device")
 
 def child():
     print("here", flush=True)
-    time.sleep(1.0 if len(started) == 1 else 60)
+    time.sleep(600)
 
 def spawn(out):
     if started and len(refused) < 2:
@@ -126,17 +129,18 @@ def note(children):
 
 made = keeper.Keeper(Output(), note)
 made.start(keeper.Spec("mail", spawn, lambda pid, said: b"here" in said, signal.SIGTERM, 1.0))
-made.wait_ready(seconds=60)
+made.wait_ready(seconds=120)
+os.kill(made._children["mail"].running.pid, signal.SIGKILL)
 while len(started) < 2 or not noted or "mail" not in noted[-1]:
     made._step(1.0)
-made.wait_ready(seconds=60)
+made.wait_ready(seconds=120)
 made.stop(("mail",))
 """
 
 
 def test_a_full_disk_ends_neither_the_supervisor_nor_what_it_keeps_running() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", FULL], cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=180
+        [sys.executable, "-c", FULL], cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
     words = [line.partition(" | ")[2] for line in done.stdout.splitlines()]
