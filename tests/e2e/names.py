@@ -13,6 +13,8 @@ import dns.exception
 import dns.resolver
 from dns.nameserver import Do53Nameserver
 
+from tests.waiting import PATIENCE
+
 PIECE = 250  # octets in one string of a TXT record; 255 is the most there can be
 
 
@@ -53,7 +55,7 @@ def serve(program: str, folder: Path, port: int, domains: Iterable[str], records
         command = [program, "--no-daemon", f"--conf-file={folder / 'dnsmasq.conf'}", "--pid-file="]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE
         while process.poll() is None and not _answers(port):
             assert time.monotonic() < deadline, "dnsmasq does not answer"
         assert process.poll() is None, (folder / "dnsmasq.log").read_text()
@@ -72,7 +74,7 @@ def resolver(port: int) -> dns.resolver.Resolver:
 
 def _answers(port: int) -> bool:
     try:
-        resolver(port).resolve("probe.invalid", lifetime=0.2)
+        resolver(port).resolve("probe.invalid", lifetime=1.0)
     except dns.exception.Timeout:
         return False
     except dns.exception.DNSException:

@@ -12,8 +12,10 @@ import termios
 import time
 from collections.abc import Mapping, Sequence
 
+from tests.waiting import PATIENCE
 
-def run(argv: Sequence[str], environ: Mapping[str, str], seconds: float = 30) -> tuple[int, bytes]:
+
+def run(argv: Sequence[str], environ: Mapping[str, str], seconds: float = PATIENCE) -> tuple[int, bytes]:
     """Run a program on a terminal of its own; returns its exit status and all that it drew, kills it when it stays."""
     process, screen = pty.fork()
     if process == 0:

@@ -19,6 +19,7 @@ from tests import peers
 from tests.e2e import letters
 from tests.e2e.world import ANN, BOB, PASSWORD, World, command, trace_id
 from tests.peers import Peer
+from tests.waiting import until
 
 pytestmark = [pytest.mark.programs("postfix", "dnsmasq", ".debian/usr/sbin/exim4", ".debian/usr/sbin/smtpd")]
 
@@ -62,7 +63,7 @@ def test_what_the_other_server_hands_on_arrives_as_it_was_written(world: World, 
     message = message.replace(b"x" * 998, b"x" * 900)
     sender = f"writer@{other.domain}"
     hand_in(other, sender, ANN, message, "BODY=8BITMIME")
-    raw = world.await_message(ANN, lambda each: message_id in each, seconds=60)
+    raw = world.await_message(ANN, lambda each: message_id in each)
     assert body(raw) == body(message)
     assert raw.startswith(b"Return-Path: <" + sender.encode() + b">\r\n")
     received = email.message_from_bytes(raw).get_all("Received", [])[0]
@@ -96,7 +97,7 @@ def test_whom_the_other_server_refuses_comes_back_to_the_writer(world: World, ot
     )
     done = world.submit(message, f"nobody@{other.domain}", sender=BOB)
     assert done.returncode == 0, done.stderr
-    raw = world.await_message(BOB, lambda each: b"multipart/report" in each and name.encode() in each, seconds=60)
+    raw = world.await_message(BOB, lambda each: b"multipart/report" in each and name.encode() in each)
     assert f"Final-Recipient: rfc822; nobody@{other.domain}".encode() in raw
     assert re.search(rb"Action: failed\r\n", raw) and re.search(rb"Diagnostic-Code: smtp; 55\d", raw)
 
@@ -105,8 +106,13 @@ def test_whom_the_other_server_refuses_comes_back_to_the_writer(world: World, ot
 @pytest.mark.parametrize("other", ["exim-tls", "exim-plain"], indirect=True)
 def test_exim_pipelines_and_sends_in_chunks(world: World, other: Other) -> None:
     hand_in(other, f"chunks@{other.domain}", BOB, b"Subject: in chunks\r\n\r\nIn chunks.\r\n")
-    world.await_message(BOB, lambda each: f"chunks@{other.domain}".encode() in each, seconds=60)
-    (line,) = [line for line in other.peer.log().splitlines() if "=> " + BOB in line and "chunks@" in line]
+    world.await_message(BOB, lambda each: f"chunks@{other.domain}".encode() in each)
+
+    def handed_over() -> list[str]:
+        return [line for line in other.peer.log().splitlines() if "=> " + BOB in line and "chunks@" in line]
+
+    until(handed_over, story=other.peer.log)  # it writes that when it has our answer
+    (line,) = handed_over()
     assert " K " in line and " L" in line, line  # Exim's marks for CHUNKING and PIPELINING
 
 
@@ -117,7 +123,7 @@ def test_addresses_beyond_ascii_pass_between_exim_and_us(world: World, other: Ot
         f"From: {sender}\r\nSubject: Grüße von Exim\r\nMessage-ID: <utf8.{other.tls}@{other.domain}>\r\n\r\nGrüße\r\n"
     )
     hand_in(other, sender, ANN, message.encode(), "SMTPUTF8", "BODY=8BITMIME")
-    raw = world.await_message(ANN, lambda each: f"<utf8.{other.tls}@".encode() in each, seconds=60)
+    raw = world.await_message(ANN, lambda each: f"<utf8.{other.tls}@".encode() in each)
     assert raw.startswith(f"Return-Path: <{sender}>\r\n".encode())
     received = email.message_from_bytes(raw).get_all("Received", [])[0]
     assert ("UTF8SMTPS" if other.tls else "UTF8SMTP ") in received, received
@@ -141,7 +147,7 @@ def test_postfix_hands_us_an_address_beyond_ascii(world: World) -> None:
     message = "From: käthe@far.example\r\nSubject: Grüße von Postfix\r\nMessage-ID: <utf8@far.example>\r\n\r\nGrüße\r\n"
     with smtplib.SMTP("127.0.0.1", world.postfix.port, "client.example", timeout=60) as client:
         client.sendmail("käthe@far.example", ANN, message.encode(), mail_options=("SMTPUTF8", "BODY=8BITMIME"))
-    raw = world.await_message(ANN, lambda each: b"<utf8@far.example>" in each, seconds=60)
+    raw = world.await_message(ANN, lambda each: b"<utf8@far.example>" in each)
     assert raw.startswith("Return-Path: <käthe@far.example>\r\n".encode())
 
 

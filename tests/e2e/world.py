@@ -28,7 +28,7 @@ from tests.e2e.names import Record
 from tests.ops.installation import Installation, gone, installation
 from tests.ports import free_ports
 from tests.postfix import Postfix
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 HOST = "mx.mailstead.example"
 HOME, ANN, BOB, TINY = "home.example", "ann@home.example", "bob@home.example", "tiny@home.example"
@@ -64,6 +64,7 @@ class World:
     postfix: Postfix
     folder: Path
     dns_port: int
+    gate_port: int
     records: tuple[Record, ...]
     find: Callable[[str], str]
 
@@ -84,7 +85,7 @@ class World:
             found = client.fetch(client.search(), ["BODY.PEEK[]"])
             return {uid: item[b"BODY[]"] for uid, item in found.items()}
 
-    def await_message(self, address: str, fits: Callable[[bytes], bool], seconds: float = 90) -> bytes:
+    def await_message(self, address: str, fits: Callable[[bytes], bool], seconds: float = PATIENCE) -> bytes:
         """The first message in INBOX that fits, which may have to be waited for."""
         deadline = time.monotonic() + seconds
         while True:
@@ -94,7 +95,7 @@ class World:
             assert time.monotonic() < deadline, f"no such message for {address}:\n{self.made.output()[-3000:]}"
             time.sleep(0.1)
 
-    def await_far(self, user: str, count: int = 1, seconds: float = 90) -> list[bytes]:
+    def await_far(self, user: str, count: int = 1, seconds: float = PATIENCE) -> list[bytes]:
         """The messages in a mailbox at far.example, CRLF as they came over the wire, once there are so many."""
         folder = self.folder / "far" / "mail" / user / "new"
         deadline = time.monotonic() + seconds
@@ -111,7 +112,7 @@ class World:
     def run(self, *command: str | Path, feed: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
         """Run a program to its end, with the folder of this world as its home."""
         environ = {**os.environ, "HOME": str(self.folder), "LC_ALL": "C.UTF-8"}
-        return subprocess.run(command, input=feed, capture_output=True, timeout=60, env=environ, cwd=self.folder)
+        return subprocess.run(command, input=feed, capture_output=True, timeout=PATIENCE, env=environ, cwd=self.folder)
 
     def swaks(self, *arguments: str, port: int | None = None) -> subprocess.CompletedProcess[bytes]:
         """Run swaks against our MX port, or another."""
@@ -143,7 +144,7 @@ class World:
         found: list[dict[str, Any]] = json.loads(done.stdout)
         return found
 
-    def await_steps(self, name: str, step: str, seconds: float = 90) -> list[dict[str, Any]]:
+    def await_steps(self, name: str, step: str, seconds: float = PATIENCE) -> list[dict[str, Any]]:
         """The trace, once it has this step."""
         deadline = time.monotonic() + seconds
         wanted = "SELECT count(*) FROM trace_event WHERE trace_id = %s AND step = %s"
@@ -189,7 +190,7 @@ def open_world(find: Callable[[str], str]) -> Iterator[World]:
     folder.chmod(0o755)  # the servers' own users must pass
     with contextlib.ExitStack() as undo:
         undo.callback(shutil.rmtree, folder, ignore_errors=True)
-        dns_port, far_port = free_ports(2)
+        dns_port, far_port, gate_port = free_ports(3)
         made = undo.enter_context(
             installation(
                 folder / "data",
@@ -201,9 +202,9 @@ def open_world(find: Callable[[str], str]) -> Iterator[World]:
             )
         )
         made.start()
-        far = _far(folder / "far", far_port, made.ports["SMTP"])
+        far = _far(folder / "far", far_port, made.ports["SMTP"], gate_port)
         undo.callback(far.stop)
-        made.wait_ready(180)
+        made.wait_ready()
         command(made, "domain", "add", HOME)
         for address, *more in ((ANN, "--name", "Ann Example"), (BOB,), (TINY, "--quota", str(TINY_QUOTA))):
             command(made, "account", "add", address, "--password", PASSWORD, *more)
@@ -214,7 +215,7 @@ def open_world(find: Callable[[str], str]) -> Iterator[World]:
             far_records += (Record(domain, "MX", f"10 mx.{domain}."), Record(f"mx.{domain}", "A", address))
         zone = (*records, *far_records, Record(HOST, "A", "127.0.0.1"))
         undo.enter_context(names.serve(find("dnsmasq"), folder, dns_port, ("example",), zone))
-        yield World(made, far, folder, dns_port, records, find)
+        yield World(made, far, folder, dns_port, gate_port, records, find)
         assert made.stop(signal.SIGTERM) == 0
         assert gone(made, 60) == {}
         far.stop()
@@ -231,8 +232,11 @@ def _working_in(folder: Path) -> list[str]:
     return found
 
 
-def _far(folder: Path, port: int, home_port: int) -> Postfix:
-    """Postfix for far.example: carol and slow have mailboxes, to nobody else it says 550; mail for us goes to us."""
+def _far(folder: Path, port: int, home_port: int, gate_port: int) -> Postfix:
+    """Postfix for far.example: carol and slow have mailboxes, to nobody else it says 550; mail for us goes to us.
+
+    Slow's mail is held up at RCPT until the gate is open, so that there is time to break something in mid-delivery.
+    """
     owner = pwd.getpwnam("mail")
     (folder / "mail").mkdir(parents=True)
     os.chown(folder / "mail", owner.pw_uid, owner.pw_gid)
@@ -245,8 +249,10 @@ def _far(folder: Path, port: int, home_port: int) -> Postfix:
         "virtual_uid_maps": f"static:{owner.pw_uid}",
         "virtual_gid_maps": f"static:{owner.pw_gid}",
         "smtpd_tls_received_header": "yes",
-        # Slow's mail is held up at RCPT, so that there is time to break something in mid-delivery.
-        "smtpd_recipient_restrictions": f"check_recipient_access inline:{{ {{{SLOW} = sleep 3}} }} permit",
+        "smtpd_restriction_classes": "held",
+        "held": f"check_policy_service inet:127.0.0.1:{gate_port}",
+        "smtpd_policy_service_timeout": "600s",
+        "smtpd_recipient_restrictions": f"check_recipient_access inline:{{ {{{SLOW} = held}} }} permit",
         "transport_maps": f"inline:{{ {{{HOME} = smtp:[127.0.0.1]:{home_port}}} }}",
         "smtp_tls_security_level": "may",
         "smtp_dns_support_level": "disabled",

@@ -32,6 +32,7 @@ from mailcore.store import mailboxes
 from mailcore.store.append import Appended, Incoming, append
 from mailcore.store.flags import SEEN
 from tests.ports import free_ports
+from tests.waiting import PATIENCE
 
 PASSWORD = "correct horse battery"
 # Set to a folder to keep pictures of the pages for looking at.
@@ -41,7 +42,7 @@ ARGUMENTS = (
     " --disable-component-update --disable-sync"
 )
 # Milliseconds for what is bound to come, however busy the machine.
-LONG = 60_000
+LONG = PATIENCE * 1000
 expect.set_options(timeout=LONG)
 _domains = itertools.count(1)
 
@@ -243,9 +244,18 @@ class Desk:
     listening: list[Page] = field(default_factory=list)
 
     def open(
-        self, *, width: int = 1280, height: int = 800, scheme: str = "light", phone: bool = False, bypass: bool = False
+        self,
+        *,
+        width: int = 1280,
+        height: int = 800,
+        scheme: str = "light",
+        phone: bool = False,
+        bypass: bool = False,
+        script: str = "",
     ) -> Page:
+        """`script` runs before those of the page."""
         page = self.browsers.context(width, height, scheme, phone, bypass).new_page()
+        page.add_init_script(script)
         page.on("console", self._on_console)
         page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
         page.on("response", lambda answer: self.listening.append(page) if "/jmap/events" in answer.url else None)
