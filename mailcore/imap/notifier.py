@@ -23,6 +23,7 @@ from mailcore.store import acl, mailboxes, metadata
 from mailcore.store.acl import Place, Right
 from mailcore.wake import Change
 from mailcore.wire.imap import response
+from mailcore.wire.imap.fetch_item import FetchAttr
 from mailcore.wire.imap.metadata import changed_line
 from mailcore.wire.imap.notify import SELECTED, EventGroup
 
@@ -135,7 +136,10 @@ class Notifier:
         """Say what was asked for of the new messages of the selected mailbox, which begin with this UID."""
         view = self._session.view
         self._session.server.progress.end(self._session)  # which must not speak within a literal
-        plan = replace(fetch.plan(self.items, self._session), seen=False)
+        items = self.items
+        if self._session.enabled & Enabled.CONDSTORE and FetchAttr("MODSEQ") not in items:
+            items = (*items, FetchAttr("MODSEQ"))  # as in all that is told unasked (RFC 7162 §3.1)
+        plan = replace(fetch.plan(items, self._session), seen=False)
         await fetch.send_planned(self._session, plan, [slice(bisect_left(view.uids, first), len(view.uids))])
 
     def overflow(self) -> None:
