@@ -11,6 +11,14 @@ def main() -> int:
     if find_spec("django") is None:
         print("mailstead: run `make up` once, then `.venv/bin/python manage.py …`", file=sys.stderr)
         return 1
+    if sys.argv[1:] in ([], ["help"], ["--help"], ["-h"]):
+        from mailcore.management import overview
+
+        print(overview.text())
+        return 0
+    if {"--help", "-h"} & set(sys.argv) or sys.argv[1] == "help":
+        # What a command does can be read before there is an installation, whose key is for doing it.
+        os.environ["MAILSTEAD_SECRET_KEY"] = "none"
     from mailcore.errors import ConfigError
 
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webmail.settings")

@@ -67,7 +67,8 @@ def get_any_domain(name: str) -> Domain:
     try:
         return Domain.objects.select_related("alias_of").get(name=wanted)
     except Domain.DoesNotExist:
-        raise PeopleError(f"Domain {wanted} is not hosted here: add it with `manage.py domain add {wanted}`.") from None
+        how = f"`manage.py domain add {wanted}` adds it, `domain list` shows all"
+        raise PeopleError(f"Domain {wanted} is not hosted here: {how}.") from None
 
 
 def list_domains() -> QuerySet[CountedDomain]:
@@ -339,19 +340,21 @@ def add_app_password(account: Account, label: str = "", scopes: Collection[str] 
 
 
 @transaction.atomic
-def remove_app_password(account: Account, *, label: str | None = None, number: int | None = None) -> None:
-    """Remove an app password by its label or its number; the sessions of mail programs using it end."""
+def remove_app_password(account: Account, *, label: str | None = None, number: int | None = None) -> AppPassword:
+    """Remove and return an app password, by its label or its number; the sessions of mail programs using it end."""
     if number is not None:
         rows, named = account.app_passwords.filter(id=number), f"number {number}"
     else:
         rows, named = account.app_passwords.filter(label=label or ""), f"label {label or ''!r}"
-    found = rows.count()
+    found = list(rows)
     if not found:
         raise PeopleError(f"{account.address} has no app password with {named}: see `manage.py apppassword list`.")
-    if found > 1:
-        raise PeopleError(f"{account.address} has {found} app passwords with {named}: name one by its number.")
+    if len(found) > 1:
+        raise PeopleError(f"{account.address} has {len(found)} app passwords with {named}: name one by its number.")
+    (gone,) = found
     rows.delete()
     credentials_changed(account.pk)
+    return gone
 
 
 # --- shared checks

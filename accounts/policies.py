@@ -7,6 +7,7 @@ mail is taken or sent; `change` and `shown` are for the commands and pages of th
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,7 +48,7 @@ def _limit(text: str) -> int | None:
     if text.lower() == "none":
         return None
     if not (text.isascii() and text.isdigit()) or len(text) > 9:
-        raise ValueError("a number is wanted, or none")
+        raise ValueError("a number is wanted, up to 999999999, or none")
     return int(text)
 
 
@@ -208,8 +209,11 @@ def value_of(domain: Domain, name: str) -> Any:
     return policy.get(name, SETTINGS[name].default)
 
 
-def change(subject: Domain | Account, words: Sequence[str]) -> None:
-    """Settle things: `name=value`, or `name=default` to take it back. Raises PeopleError; then nothing has changed."""
+def change(subject: Domain | Account, words: Sequence[str]) -> set[str]:
+    """Settle things: `name=value`, or `name=default` to take it back. Raises PeopleError; then nothing has changed.
+
+    Returns the names of what was settled.
+    """
     from django.db import transaction
 
     with transaction.atomic():
@@ -217,23 +221,28 @@ def change(subject: Domain | Account, words: Sequence[str]) -> None:
         policy = dict(
             type(subject)._default_manager.select_for_update().values_list("policy", flat=True).get(pk=subject.pk)
         )
-        _settle(subject, policy, words)
+        settled = _settle(subject, policy, words)
         subject.policy = policy
         subject.save(update_fields=["policy"])
+    return settled
 
 
-def _settle(subject: Domain | Account, policy: dict[str, Any], words: Sequence[str]) -> None:
+def _settle(subject: Domain | Account, policy: dict[str, Any], words: Sequence[str]) -> set[str]:
     from accounts.models import Account
 
+    settled = set()
     for word in words:
         name, equals, text = word.partition("=")
         setting = SETTINGS.get(name.strip().lower())
         if setting is None:
-            raise PeopleError(f"There is no policy {name[:100]!r}: there are {', '.join(SETTINGS)}.")
+            near = difflib.get_close_matches(name[:100].lower(), SETTINGS, n=1)
+            hint = f"is {near[0]} meant?" if near else "without any, `policy` shows all there are."
+            raise PeopleError(f"There is no policy {name[:100]!r}: {hint}")
         if isinstance(subject, Account) and setting.of_domain:
             raise PeopleError(f"{setting.name} is settled for whole domains: see `manage.py domain policy`.")
         if not equals:
             raise PeopleError(f"Say what {setting.name} is to be: {setting.name}=VALUE, or {setting.name}=default.")
+        settled.add(setting.name)
         if text.strip().lower() == "default":
             policy.pop(setting.name, None)
             continue
@@ -241,6 +250,7 @@ def _settle(subject: Domain | Account, policy: dict[str, Any], words: Sequence[s
             policy[setting.name] = setting.parse(text.strip())
         except ValueError as error:
             raise PeopleError(f"{setting.name}: {text[:100]!r} cannot be used: {error}.") from None
+    return settled
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,13 +36,15 @@ def grant(account: Account, what: str) -> SendAs:
 
 
 @transaction.atomic
-def revoke(account: Account, what: str) -> None:
-    """Take a right back; it holds no longer from the next message on."""
+def revoke(account: Account, what: str) -> SendAs:
+    """Take a right back and return it; it holds no longer from the next message on."""
     address, domain = _thing(what)
+    right = SendAs(account=account, address=address, domain=domain)
     if not SendAs.objects.filter(account=account, address=address, domain=domain).delete()[0]:
         raise PeopleError(
             f"{account.address} has no right to send as {address or domain}: see `manage.py sendas list`."
         )
+    return right
 
 
 def _thing(what: str) -> tuple[Address | None, Domain | None]:

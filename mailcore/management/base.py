@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from argparse import ArgumentTypeError
-from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, NoReturn
 
 import psycopg
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -34,23 +34,25 @@ class Command(BaseCommand):
         *("--version", "--verbosity", "--settings", "--pythonpath", "--traceback", "--no-color", "--force-color")
     }
     _called_from_command_line: bool  # Django's
-    _verbs: Collection[str] = ()
 
-    def subcommands(self, parser: CommandParser) -> Callable[..., CommandParser]:
-        """Returns what adds a subcommand: `add("list", help="…")`."""
-        verbs = parser.add_subparsers(dest="verb", metavar="VERB")
-        self._verbs = verbs.choices
+    def subcommands(self, parser: CommandParser, dest: str = "verb") -> Callable[..., CommandParser]:
+        """Returns what adds a subcommand: `add("list", help="…")`; of a subcommand, with a `dest` of its own."""
+        verbs = parser.add_subparsers(dest=dest, metavar=dest.upper())
+        parser.set_defaults(choice=(parser.prog, dest, verbs.choices))  # the innermost one's is what counts
 
         def add(name: str, help: str) -> CommandParser:
-            added: CommandParser = verbs.add_parser(name, help=help, description=help)
-            return added
+            return _plain_spoken(verbs.add_parser(name, help=help, description=help))
 
         return add
 
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        return _plain_spoken(super().create_parser(prog_name, subcommand, **kwargs))
+
     def handle(self, *args: Any, **options: Any) -> None:
-        if not options.get("verb"):
-            name = type(self).__module__.rpartition(".")[2]
-            raise CommandError(f"manage.py {name} {'|'.join(self._verbs)}: say which. `--help` after it explains it.")
+        if "choice" in options:
+            prog, dest, choices = options["choice"]
+            if options[dest] is None:
+                raise CommandError(f"{prog} {'|'.join(choices)}: say which. `--help` after it explains it.")
         try:
             getattr(self, options["verb"])(options)
         except PeopleError as error:
@@ -77,8 +79,9 @@ class Command(BaseCommand):
     def run_from_argv(self, argv: list[str]) -> None:
         try:
             super().run_from_argv(argv)
-        except SystemExit as leaving:  # argparse leaves with 2; ours promise 0 or 1
-            raise SystemExit(1 if leaving.code else 0) from None
+        except CommandError as error:  # about the arguments; of the rest, execute takes care
+            self.stderr.write(str(error))
+            raise SystemExit(1) from None
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         try:
@@ -105,9 +108,9 @@ class Command(BaseCommand):
             self.stdout.write(padded.rstrip())
 
     def show_policy(self, subject: Domain | Account, options: dict[str, Any]) -> None:
-        """Settle what the arguments of a `policy` subcommand say, then print what holds."""
-        policies.change(subject, options["values"])
-        rows = policies.shown(subject)
+        """Settle what the arguments of a `policy` subcommand say and print how that is now; of none, all there is."""
+        changed = policies.change(subject, options["values"])
+        rows = [row for row in policies.shown(subject) if not changed or row.name in changed]
         if options["json"]:
             self.show_json({row.name: {"value": row.value, "set_by": row.by} for row in rows})
             return
@@ -135,9 +138,23 @@ def policy_arguments(parser: CommandParser, what: str) -> None:
     """The arguments of a `policy` subcommand."""
     parser.add_argument(what)
     parser.add_argument(
-        "values", nargs="*", metavar="NAME=VALUE", help="what to settle; NAME=default takes it back; none: only show"
+        "values",
+        nargs="*",
+        default=[],
+        metavar="POLICY=VALUE",
+        help="what to settle; POLICY=default takes it back; none: show all",
     )
     parser.add_argument("--json", action="store_true")
+
+
+def _plain_spoken(parser: CommandParser) -> CommandParser:
+    """Have a parser say in one line what is wrong with its arguments, instead of its whole usage and status 2."""
+
+    def error(message: str) -> NoReturn:
+        raise CommandError(f"{parser.prog}: {message}. See `{parser.prog} --help`.")
+
+    parser.error = error  # type: ignore[method-assign]  # Django makes the parser, and asks for no class of it
+    return parser
 
 
 def _settled(value: Any) -> str:

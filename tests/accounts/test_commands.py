@@ -83,12 +83,34 @@ def test_an_account_comes_with_mailboxes_quota_and_a_generated_password(example:
     assert names == {"INBOX", "Drafts", "Sent", "Archive", "Junk", "Trash"}
 
 
-def test_a_given_password_is_not_repeated_and_a_weak_one_is_remarked_upon(example: None) -> None:
+def test_a_given_password_is_not_repeated(example: None) -> None:
     out, err = io.StringIO(), io.StringIO()
-    call_command("account", "add", "alice@example.org", "--password", "secret", stdout=out, stderr=err)
-    assert "secret" not in out.getvalue() + err.getvalue()
-    assert "weak" in err.getvalue()
-    assert Account.objects.get().check_password("secret")
+    call_command("account", "add", "alice@example.org", "--password", "battery staple", stdout=out, stderr=err)
+    assert "battery" not in out.getvalue() + err.getvalue()
+    assert Account.objects.get().check_password("battery staple")
+
+
+@pytest.mark.parametrize("weak", ["", "a", "password", "12345678", "alice@example.org", "two\tthree four"])
+def test_a_weak_password_is_refused_whichever_way_it_comes(
+    example: None, monkeypatch: pytest.MonkeyPatch, weak: str
+) -> None:
+    def piped(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(weak + "\n"))
+        return refused(*arguments, "--password-stdin")
+
+    def typed(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "stdin", io.StringIO())
+        monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+        monkeypatch.setattr("getpass.getpass", lambda _: weak)
+        return refused(*arguments)
+
+    add, change = ("account", "add", "alice@example.org"), ("account", "passwd", "alice@example.org")
+    said = {refused(*add, "--password", weak), piped(*add)}
+    assert not Account.objects.exists()
+    run(*add, "--password", "battery staple")
+    said |= {refused(*change, "--password", weak), piped(*change), typed(*change)}
+    assert len(said) == 1 and said.pop().endswith("Nothing was changed; --generate makes a good one.")
+    assert Account.objects.get().check_password("battery staple")
 
 
 def test_a_password_comes_from_standard_input(example: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +128,7 @@ def test_an_account_is_listed_shown_disabled_enabled_and_removed_with_its_mail(e
         ("alice@example.org", True, True),
         ("bob@example.org", False, True),
     ]
-    assert json.loads(run("account", "list", "--domain", "example.org", "--json")) == listed
+    assert json.loads(run("account", "list", "Example.org", "--json")) == listed
     run("account", "disable", "bob@example.org")
     shown = json.loads(run("account", "show", "BOB@example.org", "--json"))
     assert shown["active"] is False and shown["aliases"] == ["sales@example.org"] and shown["messages"] == 0
@@ -137,19 +159,46 @@ def test_aliases_and_app_passwords_have_their_commands(example: None) -> None:
         {"address": "sales@example.org", "targets": ["alice@example.org", "out@elsewhere.example"]}
     ]
     assert "leads to alice@example.org." in run("alias", "remove", "sales@example.org", "out@elsewhere.example")
-    run("alias", "remove", "sales@example.org")
-    assert "No aliases" in run("alias", "list")
+    assert run("alias", "remove", "Sales@example.org") == "Alias sales@example.org removed.\n"
+    assert "No aliases: " in run("alias", "list")
+    assert "No alias sales@example.org: " in run("alias", "list", "sales@example.org")
     secret = run("apppassword", "add", "alice@example.org", "--label", "phone").strip()
     assert len(secret.split("-")) == 7
     rows = json.loads(run("apppassword", "list", "alice@example.org", "--json"))
     assert [(row["label"], row["last_used_at"]) for row in rows] == [("phone", None)]
     assert secret not in run("apppassword", "list", "alice@example.org")
-    assert rows[0]["protocols"] == "imap pop3 smtp jmap"
+    assert rows[0]["protocols"] == ["imap", "pop3", "smtp", "jmap"]
     run("apppassword", "add", "alice@example.org", "--label", "printer", "--only", "SMTP, imap")
-    assert json.loads(run("apppassword", "list", "alice@example.org", "--json"))[1]["protocols"] == "imap smtp"
-    run("apppassword", "remove", "alice@example.org", "--label", "printer")
-    run("apppassword", "remove", "alice@example.org", "--number", str(rows[0]["number"]))
+    assert json.loads(run("apppassword", "list", "alice@example.org", "--json"))[1]["protocols"] == ["imap", "smtp"]
+    assert "(printer) of alice@example.org removed." in run(
+        "apppassword", "remove", "alice@example.org", "--label", "printer"
+    )
+    number = str(rows[0]["number"])
+    assert "no app password" in refused("apppassword", "remove", "bob@example.org", number)
+    assert (
+        run("apppassword", "remove", "alice@example.org", number)
+        == f"App password {number} (phone) of alice@example.org removed.\n"
+    )
     assert json.loads(run("apppassword", "list", "alice@example.org", "--json")) == []
+
+
+def test_what_was_removed_or_settled_is_named(example: None) -> None:
+    run("domain", "alias", "add", "example.net", "example.org")
+    assert run("domain", "alias", "remove", "Example.NET") == "example.net no longer answers as example.org.\n"
+    run("account", "add", "alice@example.org")
+    run("group", "add", "team@example.org", "alice@example.org")
+    run("sendas", "add", "alice@example.org", "example.org")
+    taken = run("sendas", "remove", "alice@example.org", "EXAMPLE.org")
+    assert taken == "alice@example.org may no longer send as any address of example.org.\n"
+    assert run("group", "remove", "Team@example.org") == "Group team@example.org removed.\n"
+    settled = run("domain", "policy", "example.org", "require-tls=on", "plus-tags=default").splitlines()
+    assert [line.split()[:3] for line in settled[1:]] == [
+        ["plus-tags", "on", "default"],
+        ["require-tls", "on", "domain"],
+    ]
+    assert len(run("domain", "policy", "example.org").splitlines()) > 10
+    run("domain", "add", "bücher.example")
+    assert run("domain", "remove", "BÜCHER.example") == "Domain xn--bcher-kva.example removed.\n"
 
 
 @pytest.mark.django_db
@@ -168,10 +217,25 @@ def test_an_app_password_without_a_label_says_so(example: None) -> None:
     [
         (["domain", "add", "example.org"], "hosted here already"),
         (["domain", "show", "example.net"], "manage.py domain add example.net"),
+        (["domain", "alias"], "domain alias add|list|remove: say which. `--help` after it explains it."),
+        (["domain", "dkim"], "domain dkim list|rotate: say which. `--help` after it explains it."),
+        (["domain", "alias", "fly"], "domain alias: argument ACTION: invalid choice: 'fly'"),
+        (["domain", "policy", "example.org", "require_tls=on"], "no policy 'require_tls': is require-tls meant?"),
+        (["domain", "policy", "example.org", "=on"], "no policy '': without any, `policy` shows all there are"),
+        (["group", "add", "x@example.org", "--members-from", "/"], "cannot be read from /: Is a directory."),
+        (["reindex", "ghost@example.org"], "There is no account ghost@example.org"),
+        (["reindex", "ghost@example.org", "--all"], "one of the two"),
+        (["suppression", "add", ""], "'' is neither an address nor a domain"),
+        (["trace"], "Nothing is known of any message yet."),
+        (["trace", "--since", "2h"], "Nothing is known of any message in that time."),
+        (["account", "add"], "account add: the following arguments are required: address. See `"),
+        (["account", "add", "b@example.org", "--quota", "5X"], "'5X' is not a size such as 500M, 5G or none. See `"),
+        (["account", "list", "example.org", "x"], "account: unrecognized arguments: x. See `"),
+        (["apppassword", "remove", "alice@example.org"], "one of the arguments number --label is required"),
+        (["apppassword", "remove", "alice@example.org", "phone"], "'phone' is not a number from 1 on"),
         (["domain", "remove", "example.org"], "still has 1 account"),
         (["account", "add", "x@example.net"], "manage.py domain add example.net"),
         (["account", "add", "alice@example.org"], "already"),
-        (["account", "add", "bob@example.org", "--password", ""], "empty"),
         (["account", "show", "ghost@example.org"], "There is no account"),
         (["account", "passwd", "ghost@example.org", "--generate"], "There is no account"),
         (["account", "remove", "ghost@example.org"], "There is no account"),
@@ -250,11 +314,15 @@ def test_a_real_process_leaves_with_0_or_1_and_says_why_on_standard_error(databa
     bare = here("account")
     assert bare.returncode == 1
     assert bare.stderr == f"manage.py account {verbs}: say which. `--help` after it explains it.\n"
-    for wrong in (["account", "fly"], ["account", "add", "x@y.z", "--quota", "many"]):
+    for wrong, why in (
+        (["account", "fly"], "'disable', 'enable'"),
+        (["account", "add", "x@y.z", "--quota", "many"], "not a size"),
+        (["doctor", "--domain"], "expected one argument"),
+    ):
         done = here(*wrong)
-        assert done.returncode == 1 and "usage:" in done.stderr and "Traceback" not in done.stderr
-        assert "--settings" not in done.stderr
-    assert "'disable', 'enable'" in here("account", "fly").stderr or "disable, enable" in here("account", "fly").stderr
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+        assert done.stderr.startswith(f"manage.py {wrong[0]}") and done.stderr.endswith(" --help`.\n")
+        assert why in done.stderr.replace("disable, enable", "'disable', 'enable'")
     assert json.loads(here("account", "list", "--json").stdout)[0]["address"] == "alice@example.org"
 
 
@@ -264,6 +332,29 @@ def test_without_a_database_the_line_says_what_to_start(tmp_path: Path) -> None:
         assert done.returncode == 1 and done.stdout == ""
         assert "make up" in done.stderr and done.stderr.count("\n") == 1
         assert environment["DATABASE_URL"] or done.stderr.startswith(f"nothing is running in {tmp_path}: ")
+
+
+def test_help_is_there_before_an_installation_is(tmp_path: Path) -> None:
+    nowhere = {
+        "MAILSTEAD_DATA": str(tmp_path / "none"),
+        "MAILSTEAD_SECRET_KEY": "",
+        "DATABASE_URL": "",
+        "REDIS_URL": "",
+    }
+    for arguments in ((), ("help",), ("--help",)):
+        done = manage(*arguments, **nowhere)
+        assert (done.returncode, done.stderr) == (0, "")
+        told = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if line.startswith("  "))
+        assert set(told) == {path.stem for path in COMMANDS.glob("[a-z]*.py")} and told["alias"].startswith("addresses")
+    for arguments, said in (
+        (("help", "account"), "Set a password"),
+        (("account", "passwd", "--help"), "--password-stdin"),
+        (("up", "--help"), "Run everything in the foreground"),
+        (("mailserver", "-h"), "--reuse-port"),
+    ):
+        done = manage(*arguments, **nowhere)
+        assert (done.returncode, done.stderr) == (0, "") and said in done.stdout and "--settings" not in done.stdout
+    assert not (tmp_path / "none").exists()
 
 
 def test_an_interpreter_without_the_packages_is_told_which_one_to_use() -> None:

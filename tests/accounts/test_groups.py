@@ -261,7 +261,7 @@ def test_the_commands_say_what_they_did(village: None, tmp_path, monkeypatch: py
     ]
     assert json.loads(run("group", "show", TEAM, "--json"))["members"] == [ALICE, BOB, CHARLIE]
     assert "2 members left" in run("group", "remove", TEAM, BOB)
-    assert run("group", "remove", TEAM) == "Group removed.\n"
+    assert run("group", "remove", TEAM) == f"Group {TEAM} removed.\n"
     assert "No groups" in run("group", "list")
     with pytest.raises(CommandError, match="cannot be read"):
         run("group", "add", TEAM, "--members-from", str(tmp_path / "missing"))
@@ -270,7 +270,7 @@ def test_the_commands_say_what_they_did(village: None, tmp_path, monkeypatch: py
     shown = json.loads(run("domain", "show", "example.com", "--json"))
     assert shown["alias_of"] == "example.org"
     assert [each for each in shown["records"] if each["name"].endswith("._domainkey.example.com")]
-    assert run("domain", "alias", "remove", "example.com") == "Domain alias removed.\n"
+    assert run("domain", "alias", "remove", "example.com") == "example.com no longer answers as example.org.\n"
     assert run("sendas", "add", ALICE, BOB) == "alice@example.org may send as bob@example.org.\n"
     assert "any address of example.net" in run("sendas", "add", ALICE, "example.net")
     assert [row["sends_as"] for row in json.loads(run("sendas", "list", ALICE, "--json"))] == [BOB, "example.net"]

@@ -57,7 +57,7 @@ def test_a_domain_that_is_there_costs_no_error_in_the_log_of_postgres() -> None:
 
 def test_an_account_needs_a_hosted_domain_and_the_text_says_how_to_get_one() -> None:
     assert reason(people.add_account, ALICE) == (
-        "Domain example.org is not hosted here: add it with `manage.py domain add example.org`."
+        "Domain example.org is not hosted here: `manage.py domain add example.org` adds it, `domain list` shows all."
     )
 
 

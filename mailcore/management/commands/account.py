@@ -10,7 +10,6 @@ from allauth.mfa.utils import is_mfa_enabled
 from django.core.management.base import CommandError, CommandParser
 
 from accounts import passwords, people, rights
-from accounts.models import Account
 from mailcore import db, provision
 from mailcore.management import base
 from mailcore.store import limits, quota
@@ -26,12 +25,11 @@ class Command(base.Command):
         _password_options(add)
         add.add_argument("--name", default="", help="the person's name, as shown in From")
         add.add_argument("--admin", action="store_true", help="may administer the whole installation")
-        add.add_argument("--quota", type=base.size, default=None, help="such as 500M or 5G; default: no limit")
-        add.add_argument(
-            "--max-messages", type=base.count, default=None, help="messages it may keep; default: no limit"
-        )
+        add.add_argument("--quota", type=base.size, metavar="SIZE", help="such as 500M or 5G; default: no limit")
+        limit = "messages it may keep; default: no limit"
+        add.add_argument("--max-messages", type=base.count, metavar="NUMBER", help=limit)
         listing = verb("list", "List accounts.")
-        listing.add_argument("--domain", help="only those of one domain")
+        listing.add_argument("domain", nargs="?", help="only those of one domain")
         listing.add_argument("--json", action="store_true")
         show = verb("show", "Show one account.")
         show.add_argument("address")
@@ -47,7 +45,7 @@ class Command(base.Command):
         remove.add_argument("--yes", action="store_true", help="do not ask")
 
     def add(self, options: dict[str, Any]) -> None:
-        password, generated = self._password(options, ask=False)
+        password, generated = self._password(options["address"], options, ask=False)
         account = provision.add_account(
             options["address"],
             password=password,
@@ -57,7 +55,7 @@ class Command(base.Command):
             messages=options["max_messages"],
         )
         self.stdout.write(f"Account {account.address} added.")
-        self._after_password(account, password, generated)
+        self._show_generated(password, generated)
 
     def list(self, options: dict[str, Any]) -> None:
         rows = [
@@ -108,10 +106,10 @@ class Command(base.Command):
 
     def passwd(self, options: dict[str, Any]) -> None:
         account = people.get_account(options["address"])
-        password, generated = self._password(options, ask=True)
+        password, generated = self._password(account.address, options, ask=True)
         people.set_password(account, password)
         self.stdout.write(f"The password of {account.address} is changed; sessions and programs using the old one end.")
-        self._after_password(account, password, generated)
+        self._show_generated(password, generated)
 
     def policy(self, options: dict[str, Any]) -> None:
         self.show_policy(people.get_account(options["address"]), options)
@@ -135,26 +133,29 @@ class Command(base.Command):
         if changed:
             self.stdout.write(f"No longer leading to it: {', '.join(changed)}.")
 
-    def _password(self, options: dict[str, Any], *, ask: bool) -> tuple[str, bool]:
-        """The password that the options give, and whether it was generated."""
-        if options["password"] is not None:
-            return options["password"], False
-        if options["password_stdin"]:
-            return sys.stdin.readline(passwords.MAX_LENGTH + 2).rstrip("\r\n"), False
-        if options["generate"] or not ask:
+    def _password(self, address: str, options: dict[str, Any], *, ask: bool) -> tuple[str, bool]:
+        """The password that the options give, and whether it was generated; a weak one is refused, as on the web."""
+        if options["generate"] or (not ask and options["password"] is None and not options["password_stdin"]):
             return passwords.generate_password(), True
-        if not sys.stdin.isatty():
-            raise CommandError("Say where the password comes from: --password-stdin, --generate or --password.")
-        password = getpass.getpass("New password: ")
-        if getpass.getpass("Again: ") != password:
-            raise CommandError("The two passwords differ; nothing was changed.")
+        password = options["password"] if options["password"] is not None else _typed(options["password_stdin"])
+        if reason := passwords.unusable_reason(password) or passwords.weakness(password, address):
+            raise CommandError(f"{reason} Nothing was changed; --generate makes a good one.")
         return password, False
 
-    def _after_password(self, account: Account, password: str, generated: bool) -> None:
+    def _show_generated(self, password: str, generated: bool) -> None:
         if generated:
             self.stdout.write(f"Password: {password}")
-        elif reason := passwords.weakness(password, account.address):
-            self.stderr.write(f"The password is accepted, but weak. {reason}")
+
+
+def _typed(piped: bool) -> str:
+    if piped:
+        return sys.stdin.readline(passwords.MAX_LENGTH + 2).rstrip("\r\n")
+    if not sys.stdin.isatty():
+        raise CommandError("Say where the password comes from: --password-stdin, --generate or --password.")
+    password = getpass.getpass("New password: ")
+    if getpass.getpass("Again: ") != password:
+        raise CommandError("The two passwords differ; nothing was changed.")
+    return password
 
 
 def _password_options(parser: CommandParser) -> None:

@@ -23,7 +23,7 @@ class Command(base.Command):
         listing.add_argument("--json", action="store_true")
         remove = verb("remove", "Remove an alias, or only the targets named.")
         remove.add_argument("address")
-        remove.add_argument("target", nargs="*")
+        remove.add_argument("target", nargs="*", default=[])
 
     def add(self, options: dict[str, Any]) -> None:
         alias = people.add_alias(options["address"], options["target"])
@@ -34,13 +34,16 @@ class Command(base.Command):
         if options["json"]:
             self.show_json(rows)
         else:
-            self.show_rows(rows, "No aliases: `manage.py alias add ADDRESS TARGET`.")
+            of = f" {options['address']}" if "@" in (options["address"] or "") else "es"
+            self.show_rows(rows, f"No alias{of}: `manage.py alias add ADDRESS TARGET`.")
 
     def remove(self, options: dict[str, Any]) -> None:
         pointing = people.remove_alias(options["address"], options["target"])
         left = people.list_aliases(options["address"])
         self.stdout.write(
-            f"Alias {left[0].address} leads to {', '.join(left[0].targets)}." if left else "Alias removed."
+            f"Alias {left[0].address} leads to {', '.join(left[0].targets)}."
+            if left
+            else f"Alias {people.normalised(options['address'])} removed."
         )
         if pointing:
             more = f" and {len(pointing) - 5} more" if len(pointing) > 5 else ""

@@ -30,8 +30,8 @@ class Command(base.Command):
         remove = verb("remove", "Remove an app password; programs using it are cut off.")
         remove.add_argument("address")
         which = remove.add_mutually_exclusive_group(required=True)
-        which.add_argument("--label")
-        which.add_argument("--number", type=int, help="as `list` shows it")
+        which.add_argument("number", nargs="?", type=base.count, help="as `list` shows it")
+        which.add_argument("--label", help="instead of the number")
 
     def add(self, options: dict[str, Any]) -> None:
         account = people.get_account(options["address"])
@@ -53,7 +53,7 @@ class Command(base.Command):
             {
                 "number": row.pk,
                 "label": row.label,
-                "protocols": " ".join(row.scopes),
+                "protocols": row.scopes,
                 "created_at": row.created_at,
                 "last_used_at": row.last_used_at,
             }
@@ -66,5 +66,6 @@ class Command(base.Command):
 
     def remove(self, options: dict[str, Any]) -> None:
         account = people.get_account(options["address"])
-        people.remove_app_password(account, label=options["label"], number=options["number"])
-        self.stdout.write("App password removed.")
+        gone = people.remove_app_password(account, label=options["label"], number=options["number"])
+        label = f" ({gone.label})" if gone.label else ""
+        self.stdout.write(f"App password {gone.pk}{label} of {account.address} removed.")

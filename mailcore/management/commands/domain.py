@@ -30,18 +30,18 @@ class Command(base.Command):
         show.add_argument("name")
         show.add_argument("--json", action="store_true")
         alias = add("alias", "Let a domain answer under other names too: alias add NAME DOMAIN, list, remove NAME.")
-        action = alias.add_subparsers(dest="action", metavar="ACTION", required=True)
-        adding = action.add_parser("add", help="example.net answers as example.com, with DKIM keys of its own")
+        action = self.subcommands(alias, "action")
+        adding = action("add", "Let example.net answer as example.com, with DKIM keys of its own.")
         adding.add_argument("name")
         adding.add_argument("domain")
-        action.add_parser("list", help="the other names of domains").add_argument("--json", action="store_true")
-        action.add_parser("remove", help="take a name back").add_argument("name")
+        action("list", "List the other names of domains.").add_argument("--json", action="store_true")
+        action("remove", "Take a name back.").add_argument("name")
         keys = add("dkim", "The keys that sign a domain's mail: dkim list NAME, rotate NAME.")
-        action = keys.add_subparsers(dest="action", metavar="ACTION", required=True)
-        listing = action.add_parser("list", help="the keys, what they do, and their DNS records")
+        action = self.subcommands(keys, "action")
+        listing = action("list", "List the keys, what they do, and their DNS records.")
         listing.add_argument("name")
         listing.add_argument("--json", action="store_true")
-        rotating = action.add_parser("rotate", help="make new keys; they sign as soon as the DNS shows them")
+        rotating = action("rotate", "Make new keys; they sign as soon as the DNS shows them.")
         rotating.add_argument("name")
         rotating.add_argument("--now", action="store_true", help="let them sign at once, whatever the DNS shows")
         base.policy_arguments(add("policy", "Show or settle what holds for a domain's addresses and accounts."), "name")
@@ -101,8 +101,9 @@ class Command(base.Command):
             self.stdout.write(f"{added.name} answers as {added.alias_of}.")
             self.stdout.write(f"DNS records to publish: `manage.py domain show {added.name}`.")
         elif options["action"] == "remove":
-            people.remove_domain_alias(options["name"])
-            self.stdout.write("Domain alias removed.")
+            alias = people.get_any_domain(options["name"])
+            people.remove_domain_alias(alias.name)
+            self.stdout.write(f"{alias} no longer answers as {alias.alias_of}.")
         else:
             rows = [{"name": each.name, "domain": str(each.alias_of)} for each in people.list_domain_aliases()]
             if options["json"]:
@@ -131,7 +132,9 @@ class Command(base.Command):
             {"selector": key.selector, "algorithm": key.algorithm, "state": _STATES[key.state], "since": key.since}
             for key, _ in listed
         ]
-        self.show_rows(rows, "No keys: `manage.py domain dkim rotate` makes some.")
+        self.show_rows(rows, f"No keys: `manage.py domain dkim rotate {name}` makes some.")
+        if listed:
+            self.stdout.write("\nDNS records:")
         for _, record in listed:
             self.stdout.write(str(record))
 
@@ -156,5 +159,6 @@ class Command(base.Command):
         self.show_policy(people.get_domain(options["name"]), options)
 
     def remove(self, options: dict[str, Any]) -> None:
-        provision.remove_domain(options["name"])
-        self.stdout.write("Domain removed.")
+        domain = people.get_domain(options["name"])
+        provision.remove_domain(domain.name)
+        self.stdout.write(f"Domain {domain} removed.")

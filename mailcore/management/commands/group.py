@@ -22,7 +22,9 @@ class Command(base.Command):
         verb = self.subcommands(parser)
         add = verb("add", "Make a group; one that exists gets more members, and the rules that are given.")
         add.add_argument("address")
-        add.add_argument("member", nargs="*", help="addresses here or elsewhere, aliases and groups among them")
+        add.add_argument(
+            "member", nargs="*", default=[], help="addresses here or elsewhere, aliases and groups among them"
+        )
         add.add_argument("--members-from", metavar="FILE", help="more members, one a line; - reads standard input")
         add.add_argument("--name", help="what it is called")
         add.add_argument("--post", choices=Group.Posting.values, help="who may write to it; a new group: anyone")
@@ -35,7 +37,7 @@ class Command(base.Command):
         show.add_argument("--json", action="store_true")
         remove = verb("remove", "Remove a group, or only the members named.")
         remove.add_argument("address")
-        remove.add_argument("member", nargs="*")
+        remove.add_argument("member", nargs="*", default=[])
 
     def add(self, options: dict[str, Any]) -> None:
         group = groups.add_group(
@@ -79,12 +81,13 @@ class Command(base.Command):
 
     def remove(self, options: dict[str, Any]) -> None:
         group = groups.get_group(options["address"])
+        name = str(group)
         if options["member"]:
             groups.remove_members(group, options["member"])
             self.stdout.write(f"Group {group}: {self._counted(group)} left.")
         else:
             groups.remove_group(group)
-            self.stdout.write("Group removed.")
+            self.stdout.write(f"Group {name} removed.")
 
     def _counted(self, group: Group) -> str:
         count = len(groups.members(group))
@@ -105,8 +108,10 @@ def _members(file: str | None) -> list[str]:
         else:
             with Path(file).open(encoding="utf-8") as opened:
                 text = opened.read(MAX_FILE + 1)
-    except (OSError, UnicodeDecodeError) as error:
-        raise CommandError(f"The members cannot be read from {file}: {error}") from None
+    except OSError as error:
+        raise CommandError(f"The members cannot be read from {file}: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise CommandError(f"The members cannot be read from {file}: it is not UTF-8.") from None
     if len(text) > MAX_FILE:
         raise CommandError(f"{file} is longer than {MAX_FILE >> 20} MB.")
     return [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]

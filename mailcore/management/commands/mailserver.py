@@ -4,24 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandParser
 
 from mailcore import serve
 from mailcore.conf import conf
-from mailcore.errors import ConfigError, MailError
+from mailcore.management import base
 
 
-class Command(BaseCommand):
+class Command(base.Command):
     help = "Run SMTP and IMAP in the foreground until SIGTERM."
-    requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--reuse-port", action="store_true", help="share the ports with other mail processes")
+        parser.set_defaults(verb="serve")
 
-    def handle(self, *args: object, **options: Any) -> None:
-        try:
-            serve.run(conf, reuse_port=options["reuse_port"])
-        except ConfigError as error:
-            raise CommandError(str(error)) from None
-        except MailError as error:
-            raise CommandError(f"{error.text} ({error.private})" if error.private else error.text) from None
+    def serve(self, options: dict[str, Any]) -> None:
+        serve.run(conf, reuse_port=options["reuse_port"])

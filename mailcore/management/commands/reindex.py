@@ -9,6 +9,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
+from accounts import people
 from accounts.models import Account
 from mailcore import db, indexer
 from mailcore.indexer import Busy
@@ -22,19 +23,19 @@ class Command(base.Command):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("addresses", metavar="ADDRESS", nargs="*", help="accounts; see --all")
-        parser.add_argument("--all", action="store_true", help="every account")
+        parser.add_argument("addresses", metavar="ADDRESS", nargs="*", default=[], help="the accounts")
+        parser.add_argument("--all", action="store_true", help="every account instead")
         parser.add_argument("--index-only", action="store_true", help="leave what is derived as it is")
         parser.set_defaults(verb="reindex")
 
     def reindex(self, options: dict[str, Any]) -> None:
         if bool(options["addresses"]) == options["all"]:
-            raise CommandError("Say which accounts, or --all.")
-        accounts = Account.objects.order_by("address")
-        if not options["all"]:
-            accounts = accounts.filter(address__in=[address.lower() for address in options["addresses"]])
-            if missing := {address.lower() for address in options["addresses"]} - {a.address for a in accounts}:
-                raise CommandError(f"No such account: {', '.join(sorted(missing))}")
+            raise CommandError("Say which accounts, or --all (one of the two).")
+        accounts = (
+            Account.objects.order_by("address")
+            if options["all"]
+            else [people.get_account(address) for address in dict.fromkeys(options["addresses"])]
+        )
         left = asyncio.run(self._run([(a.pk, a.address) for a in accounts], derive=not options["index_only"]))
         if left:
             raise CommandError(f"Left as they are, because their index is being built right now: {', '.join(left)}")

@@ -7,6 +7,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from accounts import people, rights
+from accounts.models import SendAs
 from mailcore.management import base
 
 
@@ -26,8 +27,7 @@ class Command(base.Command):
     def add(self, options: dict[str, Any]) -> None:
         account = people.get_account(options["account"])
         right = rights.grant(account, options["what"])
-        what = f"any address of {right.domain}" if right.domain else str(right.address)
-        self.stdout.write(f"{account.address} may send as {what}.")
+        self.stdout.write(f"{account.address} may send as {_named(right)}.")
 
     def list(self, options: dict[str, Any]) -> None:
         account = people.get_account(options["account"]) if options["account"] else None
@@ -42,5 +42,9 @@ class Command(base.Command):
 
     def remove(self, options: dict[str, Any]) -> None:
         account = people.get_account(options["account"])
-        rights.revoke(account, options["what"])
-        self.stdout.write(f"{account.address} may no longer send as {options['what']}.")
+        right = rights.revoke(account, options["what"])
+        self.stdout.write(f"{account.address} may no longer send as {_named(right)}.")
+
+
+def _named(right: SendAs) -> str:
+    return f"any address of {right.domain}" if right.domain else str(right.address)

@@ -30,7 +30,7 @@ class Command(base.Command):
         listing.add_argument("--json", action="store_true")
         add = verb("add", "Suppress addresses, or whole domains.")
         add.add_argument("address", nargs="+")
-        add.add_argument("--days", type=int, help="for so long; default: until it is removed")
+        add.add_argument("--days", type=base.count, metavar="NUMBER", help="for so long; default: until it is removed")
         add.add_argument("--reason", help="the sender is told: this server writes to ADDRESS no more: …")
         add.add_argument("--complaint", action="store_true", help="its owner complained of our mail")
         remove = verb("remove", "Write to these addresses again; what was counted is forgotten.")
@@ -50,7 +50,7 @@ class Command(base.Command):
 
     def add(self, options: dict[str, Any]) -> None:
         days = options["days"]
-        if days is not None and not 1 <= days <= 36500:
+        if days is not None and days > 36500:
             raise CommandError("--days is 1 to 36500.")
         until = datetime.now(UTC) + timedelta(days=days) if days else None
         source = "complaint" if options["complaint"] else "admin"
@@ -76,4 +76,4 @@ def _key(text: str) -> str:
     try:
         return str(parse_address(text)) if "@" in text else domain_name(text.removesuffix("."))
     except AddressError as error:
-        raise CommandError(f"{text}: {error.text}") from None
+        raise CommandError(f"{text!r} is neither an address nor a domain: {error.text}.") from None

@@ -43,7 +43,9 @@ class Command(base.Command):
             self.show_json([{name: getattr(event, name) for name in Found.__slots__} for event in found])
             return
         if not found:
-            raise CommandError(f"Nothing is known of {options['text'] or 'any message in that time'}.")
+            limited = options["since"] or options["until"]
+            what = options["text"] or ("any message in that time" if limited else "any message yet")
+            raise CommandError(f"Nothing is known of {what}.")
         for number, message in enumerate(timeline.messages(found, mailboxes=names)):
             parts = [message.trace_id]
             if message.sender is not None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import CommandParser
 
 from mailcore.conf import conf
+from mailcore.management import base
 from mailcore.supervise.main import up
 
 
-class Command(BaseCommand):
-    """manage.py runs `up` before Django is loaded; this makes it appear in the list of commands."""
+class Command(base.Command):
+    """manage.py runs `up` before Django is loaded; this explains it."""
 
     help = "Run everything in the foreground: servers, web, mail, worker, beat. Ctrl-C stops it."
-    requires_system_checks: list[str] = []
 
-    def handle(self, *args: object, **options: object) -> None:
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.set_defaults(verb="up")
+
+    def up(self, _options: dict[str, Any]) -> None:
         sys.exit(up(conf))
