@@ -154,7 +154,7 @@ async def test_requests_beyond_the_limit_wait_and_too_many_of_them_are_refused(
 ) -> None:
     alice = world.alice
     request = {"using": USING, "methodCalls": [ECHO]}
-    monkeypatch.setattr(limits, "PATIENCE", 30)
+    monkeypatch.setattr(limits, "PATIENCE", 600)
     async with AsyncExitStack() as busy:
         for _ in range(limits.MAX_CONCURRENT_REQUESTS):
             await busy.enter_async_context(REQUESTS.awaited(alice.account))

@@ -13,6 +13,7 @@ from mailcore import db
 from mailcore.conf import conf
 from mailcore.jmap import app, limits
 from tests.jmap.world import Client, Village, World, running
+from tests.waiting import PATIENCE, eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -35,9 +36,12 @@ async def world(village: Village, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
 
 
 async def until_searching(wanted: bool) -> None:
-    async with asyncio.timeout(30), db.read() as tx:
-        while (row := await tx.one(SEARCHING)) is None or bool(row[0]) != wanted:
-            await asyncio.sleep(0.02)
+    async def is_so() -> bool:
+        async with db.read() as tx:
+            row = await tx.one(SEARCHING)
+        return row is not None and bool(row[0]) == wanted
+
+    await eventually(is_so)
 
 
 async def refused(client: Client) -> dict[str, Any]:
@@ -78,5 +82,5 @@ async def test_a_search_ends_when_its_browser_hangs_up(world: World, monkeypatch
     await until_searching(True)
     tab.hangs_up.set()
     with pytest.raises(AssertionError):  # it has no answer
-        await asyncio.wait_for(request, 30)
+        await asyncio.wait_for(request, PATIENCE)
     await until_searching(False)

@@ -114,7 +114,7 @@ async def test_slow_clients_make_room_when_connections_are_scarce(village: Villa
         now = asyncio.get_running_loop().time()
         return all(session._deadline > now + 100 for session in world.server.sessions)
 
-    async with running(tmp_path, connections=4, stressed_timeout=2.0) as world:
+    async with running(tmp_path, connections=4, stressed_timeout=5.0) as world:
         async with world.client() as one, world.client() as two:
             await one.expect("NOOP", "250")
             assert unhurried(world), "there is room"

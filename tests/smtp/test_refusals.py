@@ -17,7 +17,7 @@ from mailcore.smtp import floods, refusals
 from mailcore.smtp.floods import Floods
 from mailcore.store import trace
 from mailcore.store.trace import Event, Found
-from tests.smtp.world import ANN, BOB, Village, World, running
+from tests.smtp.world import ANN, BOB, Village, World, gone, running
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
@@ -82,8 +82,7 @@ async def test_a_connection_that_breaks_off_in_a_message_is_in_the_history(villa
             await client.expect(f"RCPT TO:<{ANN}>", "250")
             await client.expect("DATA", "354")
             client.say(b"half of a mess")
-        while world.server.sessions:
-            await asyncio.sleep(0.01)
+        await gone(world)
         (aborted,) = await history(world, ANN)
         assert (aborted.step, aborted.sender, aborted.recipient) == ("aborted", FAR, ANN)
 
@@ -92,9 +91,8 @@ async def test_it_is_written_without_being_asked_for(village: Village, tmp_path:
     async with running(tmp_path) as world, world.client() as client:
         await client.expect(f"MAIL FROM:<{FAR}>", "250")
         await client.expect("RCPT TO:<nobody@example.org>", "550")
-        async with asyncio.timeout(60), db.read() as tx:
-            while not await trace.find(tx, "nobody@example.org"):
-                await asyncio.sleep(0.05)
+        async with db.read() as tx:
+            await eventually(lambda: trace.find(tx, "nobody@example.org"))
 
 
 async def test_of_a_flood_the_first_are_kept_and_the_rest_is_one_number(village: Village, tmp_path: Path) -> None:
@@ -148,14 +146,11 @@ async def test_what_is_being_written_when_the_book_is_closed_is_not_lost(village
         async with db.transaction() as blocking:
             await blocking.execute("LOCK TABLE trace_event IN EXCLUSIVE MODE")
             book.add([refusal("192.0.2.1", 1)])
-            async with asyncio.timeout(20):
-                while book._waiting:  # until the writing has begun, and waits for us
-                    await asyncio.sleep(0.01)
+            await eventually(lambda: not book._waiting)  # the writing has begun, and waits for us
             closing = asyncio.create_task(book.close())
             await asyncio.sleep(0)
             book.add([refusal("192.0.2.1", 2)])
-        async with asyncio.timeout(20):
-            await closing
+        await closing
         async with db.read() as tx:
             kept = {event.recipient for event in await trace.find(tx, FAR)}
         assert kept == {"n1@example.org", "n2@example.org"}
