@@ -75,6 +75,8 @@ def examine(
     def of_dns(conf: Conf) -> Iterator[Finding]:
         return _dns(conf, progress=progress)
 
+    yield from _terminal(conf)
+    conf = preflight.as_it_runs(conf)
     yield from _settings(conf)
     yield from _certificate(conf)
     yield from _disk(conf)
@@ -101,6 +103,12 @@ def examine(
                     reason,
                     "start `make up` once to bring the database up to date",
                 )
+
+
+def _terminal(conf: Conf) -> Iterator[Finding]:
+    if lacking := preflight.exports(conf):
+        text = "this terminal has other settings than `make up` that runs: what commands print of them is wrong"
+        yield Finding(Level.HINT, "settings", text, f"export {lacking}")
 
 
 def _settings(conf: Conf) -> Iterator[Finding]:

@@ -45,7 +45,7 @@ def up(conf: Conf) -> int:
         data = preflight.DataDirectory(conf)
         data.end_leftovers()
         preflight.check_ports(conf)
-        plan = _servers(conf, data)
+        plan = _servers(conf, data, output)
     except ConfigError as error:
         print(f"mailstead: {error}", file=sys.stderr)
         return 1
@@ -70,12 +70,15 @@ def up(conf: Conf) -> int:
     return code
 
 
-def _servers(conf: Conf, data: preflight.DataDirectory) -> list[Spec]:
+def _servers(conf: Conf, data: preflight.DataDirectory, output: Output) -> list[Spec]:
     """The servers that we bring ourselves; their addresses are announced to whoever needs them."""
     specs = []
     addresses = {}
     if not conf.database:
-        postgres = embedded.prepare_postgres(conf.data / "postgres")
+        folder = conf.data / "postgres"
+        if not (folder / "cluster").exists():
+            output.say(f"first start: making a database in {folder}")
+        postgres = embedded.prepare_postgres(folder)
         addresses["database_url"] = postgres.url
         specs.append(_server_spec("postgres", postgres, lambda pid: embedded.postgres_ready(postgres, pid), 60))
     if not conf.redis:
@@ -131,10 +134,15 @@ def _start(
         raise ConfigError(result.error)
     table = roles.table(conf)
     pulses = {role.name: Pulse() for role in table}
-    for role in table:
-        names.append(role.name)
-        keeper.start(_role_spec(role, spawn, pulses))
-    keeper.wait_ready(seconds=_START_SECONDS)
+    try:
+        for role in table:
+            names.append(role.name)
+            keeper.start(_role_spec(role, spawn, pulses))
+        keeper.wait_ready(seconds=_START_SECONDS)
+    except (StartFailed, Stopped):
+        if result.admin:  # nobody will be told again
+            output.say(f"the first account is {result.admin}, its password {result.password}")
+        raise
     seconds = time.monotonic() - began
     from mailcore.supervise import summary  # brings rich, which nobody else needs
 

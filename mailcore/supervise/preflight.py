@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +31,25 @@ PORTS = (
     ("imaps_port", "MAILSTEAD_IMAPS_PORT", "IMAP over TLS"),
 )
 
+# What commands in another terminal show and ask by, too.
+_SHARED = (
+    ("hostname", "MAILSTEAD_HOSTNAME"),
+    ("bind", "MAILSTEAD_BIND"),
+    *((field, variable) for field, variable, _ in PORTS),
+)
+
 
 class DataDirectory:
     """The data directory, locked for one supervisor, and the note in it of who runs."""
 
     def __init__(self, conf: Conf) -> None:
         self.path = conf.data
+        self._settings = {field: getattr(conf, field) for field, _ in _SHARED}
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.path / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileExistsError:
+            raise ConfigError(f"MAILSTEAD_DATA: {self.path} is not a directory") from None
         except OSError as error:
             raise ConfigError(f"MAILSTEAD_DATA: cannot write to {self.path}: {error.strerror}") from None
         try:
@@ -71,9 +82,10 @@ class DataDirectory:
                         os.killpg(pid, signal.SIGKILL)
 
     def write_note(self, web: str, children: dict[str, int]) -> None:
-        """Remember who runs, for the next start after a kill, for `doctor`, and for who asks a second `make up`."""
+        """Remember who runs, for the next start after a kill, for commands, and for who asks a second `make up`."""
         ages = {name: (pid, launch.process_age(pid)) for name, pid in children.items()}
-        _replace(self.path / "up.json", json.dumps({"pid": os.getpid(), "web": web, "children": ages}))
+        note = {"pid": os.getpid(), "web": web, "settings": self._settings, "children": ages}
+        _replace(self.path / "up.json", json.dumps(note))
 
     def write_embedded(self, addresses: dict[str, str]) -> None:
         """Tell the other commands, and the roles, where the embedded servers are."""
@@ -95,6 +107,24 @@ def read_note(data: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return note
+
+
+def as_it_runs(conf: Conf) -> Conf:
+    """These settings, with those of the installation that runs in the data directory where they are others."""
+    note = read_note(conf.data) or {}
+    if any(launch.process_age(pid) == age for pid, age in note.get("children", {}).values()):
+        return replace(conf, **note["settings"])
+    return conf
+
+
+def exports(conf: Conf) -> str:
+    """What a terminal lacks to have the settings of the installation that runs: `NAME=value …`, or nothing."""
+    running = as_it_runs(conf)
+    return " ".join(
+        f"{variable}={getattr(running, field)}"
+        for field, variable in _SHARED
+        if getattr(running, field) != getattr(conf, field)
+    )
 
 
 def _replace(path: Path, text: str) -> None:

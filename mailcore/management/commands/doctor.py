@@ -46,7 +46,9 @@ class Command(base.Command):
             )
         else:
             self._show(findings, whole=options["verbose"] or bool(chosen))
-            self.stdout.write(f"{wrong} wrong." if wrong else "Nothing is wrong.")
+            hints = sum(each.level is Level.HINT for each in findings)
+            said = f"{wrong} wrong" if wrong else "Nothing is wrong"
+            self.stdout.write(f"{said}, {hints} {'hint' if hints == 1 else 'hints'}." if hints else f"{said}.")
         if wrong:
             sys.exit(1)
 

@@ -15,6 +15,7 @@ from mailcore.delivery import dkim, records, rotation
 from mailcore.delivery.mx import Resolver
 from mailcore.management import base
 from mailcore.store import signing_keys
+from mailcore.supervise import preflight
 
 _STATES = {"next": "to be published", "active": "signs", "retired": "signs no more, stays published"}
 
@@ -90,6 +91,8 @@ class Command(base.Command):
         self.stdout.write("\nDNS records to publish:")
         for record in published:
             self.stdout.write(str(record))
+        if lacking := preflight.exports(conf):
+            self.stderr.write(f"`make up` runs with other settings than this terminal: export {lacking}")
         if "." not in conf.hostname or conf.hostname.startswith("localhost"):
             self.stderr.write(
                 f"MAILSTEAD_HOSTNAME is {conf.hostname!r}: set it to this host's full name in the DNS first."
