@@ -24,7 +24,7 @@ from mailcore.delivery.backoff import HostMemory
 from mailcore.delivery.connect import Timeouts
 from mailcore.delivery.keyring import Keyring
 from mailcore.delivery.knowledge import Knowledge
-from mailcore.delivery.late import expired, note_late
+from mailcore.delivery.late import expired, is_expired, note_late
 from mailcore.delivery.leases import Leases
 from mailcore.delivery.mx import Resolver
 from mailcore.delivery.outcome import Outcome, Stage, Verdict
@@ -465,16 +465,14 @@ class Engine:
         """What was to be delivered by now comes back, or its sender is told (RFC 2852), also behind a pause."""
         for _ in range(LATE_ROUNDS):
             async with db.transaction() as tx:
-                claims = await queue_due.claim_expired(tx)
-            if not claims:
+                late = await queue_due.late(tx)
+                await note_late(tx, [claim for claim in late if not is_expired(claim)])
+            if not late:
                 break
+            claims = [claim for claim in late if is_expired(claim)]
             self._leases.take(claims)
             await self._recorder.record([Settled(claim, expired(claim)) for claim in claims])
             self._leases.done(claims)
-        for _ in range(LATE_ROUNDS):
-            async with db.transaction() as tx:
-                if not await note_late(tx):
-                    break
 
 
 def _suppressed(hit: suppression.Suppressed) -> Outcome:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mailcore.db import Tx
 from mailcore.delivery import bounce
 from mailcore.delivery.bounce import Notice
 from mailcore.delivery.outcome import Outcome, Stage, Verdict
-from mailcore.store import queue_due
 from mailcore.store.queue import Claimed
 
 
@@ -20,16 +21,13 @@ def expired(claim: Claimed) -> Outcome:
     return Outcome(Verdict.FAILED, Stage.QUEUE, "5.4.7", _words("not delivered within the time that was given", claim))
 
 
-async def note_late(tx: Tx) -> int:
-    """Note that senders are to be told, once, that the time they gave is over and that delivery goes on; returns of how
-    many recipients."""
-    late = await queue_due.mark_late(tx)
+async def note_late(tx: Tx, late: Sequence[Claimed]) -> None:
+    """Note that senders are to be told, once, that the time they gave is over and that delivery goes on."""
     text = "not delivered yet, and the time that was given is over"
     await bounce.note(
         tx,
         [Notice(each, "delayed", Outcome(Verdict.LATER, Stage.ROUTE, "4.4.7", _words(text, each))) for each in late],
     )
-    return len(late)
 
 
 def _words(text: str, claim: Claimed) -> str:

@@ -221,4 +221,5 @@ def _copy(claim: Claimed, leg: Leg) -> Outgoing:
         dsn_envid=claim.dsn_envid,
         by=claim.by,
         priority=claim.priority,
+        late_notified=claim.late_notified,
     )

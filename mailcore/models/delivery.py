@@ -43,6 +43,7 @@ class OutboundRecipient(models.Model):
     address = models.TextField()
     written_to = models.TextField(null=True, help_text="what its sender wrote to, if that led on to this address")
     destination = models.TextField(help_text="the domain (A-label) whose MX hosts take it")
+    sender_domain = models.TextField(db_default="", help_text="in lower case, as rules go by it; '' = null sender")
     state = models.TextField(db_default="queued")
     next_attempt_at = models.DateTimeField(db_default=Now())
     lease_until = models.DateTimeField(null=True, help_text="by the database's clock")
@@ -70,6 +71,11 @@ class OutboundRecipient(models.Model):
                 name="outbound_destination",
                 condition=models.Q(state="queued"),
             ),
+            models.Index(
+                fields=["destination", "sender_domain", "next_attempt_at"],
+                name="outbound_sender",
+                condition=models.Q(state="queued"),
+            ),
             models.Index(fields=["id"], name="outbound_held", condition=models.Q(state="held")),
             models.Index(Lower("address"), name="outbound_address"),
             # Hardly a row is in one of these: other mail does not pay for them.
@@ -86,7 +92,7 @@ class OutboundRecipient(models.Model):
             models.Index(
                 fields=["deliver_by"],
                 name="outbound_deliver_by",
-                condition=models.Q(state="queued", deliver_by__isnull=False),
+                condition=models.Q(state="queued", deliver_by__isnull=False, late_notified=False),
             ),
         ]
 

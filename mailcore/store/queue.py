@@ -55,8 +55,8 @@ class Outgoing:
     `account_id` is the account that submitted it and thereby may use `sender`: its mail is DKIM-signed with the
     sender's domain and loses its Bcc field. Mail that only passes through (a forward) has None and leaves as it came.
     `requiretls` (RFC 8689): True = REQUIRETLS was given with MAIL, False = its header says "TLS-Required: No", None =
-    what the recipients' domains publish decides. `by` (RFC 2852) counts from when the message may leave; `priority`
-    is that of RFC 6710, -9 to 9.
+    what the recipients' domains publish decides. `by` (RFC 2852) counts from when the message may leave, and
+    `late_notified` says that the sender knows that it is over; `priority` is that of RFC 6710, -9 to 9.
     """
 
     sender: str
@@ -76,6 +76,7 @@ class Outgoing:
     message_id: str | None = None
     by: By | None = None
     priority: int = 0
+    late_notified: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +296,7 @@ def _row(item: Outgoing, blob: bytes) -> tuple[object, ...]:
         *(item.trace_id, item.account_id, item.sender, blob, _size(item), item.prepend, item.smtputf8, item.body),
         *(item.requiretls, item.dsn_ret, item.dsn_envid, item.send_after),
         *(item.by.seconds if item.by else None, item.by.mode if item.by else None, item.priority),
+        item.late_notified,
     )
 
 

@@ -1,4 +1,7 @@
-"""The statements that claim rows of the outbound queue: by destination, by sender, by message; by age, by priority."""
+"""The statements that claim rows of the outbound queue: by destination, by sender, by message; by age, by priority.
+
+Each is index work, however much waits: of what is due in order only what is claimed is read.
+"""
 
 from __future__ import annotations
 
@@ -15,68 +18,83 @@ COLUMNS = """r.id, r.fence, r.outbound_id, r.address, r.destination, r.attempts,
         r.priority, extract(epoch FROM r.deliver_by - now())::float8, o.by_mode, r.late_notified,
         r.written_to"""
 
-# As rules know it; "" for the null sender.
-SENDER_DOMAIN = "lower(split_part({}.sender, '@', -1))"
+_DUE = """state = 'queued' AND next_attempt_at <= now() AND (lease_until IS NULL OR lease_until < now())
+            AND unreported {unreported}"""
 
-_PICK = """
+# Rows that a claim may take, and that those of several senders are chosen from. Postgres plans by these: a limit that
+# it does not know yet it takes for a tenth of the queue, which it would sort.
+MOST, CHOICE = 100, 64
+
+# What is frozen is looked up for each row: joined, it would be guessed to leave next to nothing, and all be sorted.
+_PICK = f"""
         SELECT id FROM outbound_recipient
-        WHERE state = 'queued' AND {which} AND next_attempt_at <= now() AND (lease_until IS NULL OR lease_until < now())
-            AND unreported {unreported} AND NOT EXISTS (SELECT FROM frozen_destination f
-                WHERE f.destination = outbound_recipient.destination AND (f.until IS NULL OR f.until > now()))
-            AND (%(force)s::bool OR NOT EXISTS (SELECT FROM delivery_pause p WHERE p.name = {lane} AND p.until > now()))
-        ORDER BY next_attempt_at, id LIMIT %(limit)s::int FOR UPDATE SKIP LOCKED"""
+        WHERE {{which}} AND {_DUE} AND coalesce((SELECT false FROM frozen_destination f
+                WHERE f.destination = outbound_recipient.destination AND (f.until IS NULL OR f.until > now())), true)
+            AND (%(force)s::bool
+                OR NOT EXISTS (SELECT FROM delivery_pause p WHERE p.name = {{lane}} AND p.until > now()))
+        ORDER BY {{first}}next_attempt_at, id LIMIT {MOST} FOR UPDATE SKIP LOCKED"""
+
+# Of a destination, the mail of some senders; that of others goes another way. From one sender's domain to the next, so
+# that whoever sends in masses is not read for the others; more than are wanted, as others may be claiming the same.
+_OF_SENDERS = f"""id IN (
+            WITH RECURSIVE domain AS (
+                (SELECT sender_domain AS name FROM outbound_recipient
+                WHERE state = 'queued' AND destination = %(destination)s::text ORDER BY sender_domain LIMIT 1)
+                UNION ALL
+                SELECT (SELECT sender_domain FROM outbound_recipient
+                    WHERE state = 'queued' AND destination = %(destination)s::text AND sender_domain > domain.name
+                    ORDER BY sender_domain LIMIT 1)
+                FROM domain WHERE domain.name IS NOT NULL
+            )
+            SELECT oldest.id FROM domain CROSS JOIN LATERAL (
+                SELECT id, priority, next_attempt_at FROM outbound_recipient
+                WHERE destination = %(destination)s::text AND sender_domain = domain.name AND {{rank}} AND {_DUE}
+                ORDER BY {{first}}next_attempt_at, id LIMIT {CHOICE}) AS oldest
+            WHERE (%(mine)s::text[] IS NULL OR domain.name LIKE ANY (%(mine)s::text[]))
+                AND NOT domain.name LIKE ANY (%(others)s::text[])
+            ORDER BY {{first}}next_attempt_at, id LIMIT {CHOICE})"""
+
+# Which rows, and whose pause counts.
+_LANES = {
+    "destination": ("destination = %(destination)s::text AND {rank}", "%(destination)s::text"),
+    "share": (_OF_SENDERS, "%(share)s::text"),
+    "any": ("{rank}", "''"),
+    "outbound": ("outbound_id = %(outbound)s::bigint AND {rank}", "outbound_recipient.destination"),
+}
 
 
-def _ranked(condition: str) -> str:
-    return _PICK.replace("{which}", "{which} AND priority " + condition)
+def _pick(kind: str, unreported: str, rank: str = "true", first: str = "") -> str:
+    which, lane = _LANES[kind]
+    which = which.format(rank=rank, first=first, unreported=unreported)
+    return _PICK.format(which=which, lane=lane, first=first, unreported=unreported)
 
 
-# What is ranked above or below ordinary mail is in an index of its own, so that other mail does not pay for the order;
-# each part is read only as far as those before it leave room.
-_PICK_BY_PRIORITY = f"""
-        SELECT id FROM (
-            SELECT id FROM ({_ranked("> 0").replace("ORDER BY", "ORDER BY priority DESC,")}) AS urgent
-            UNION ALL SELECT id FROM ({_ranked("= 0")}) AS ordinary
-            UNION ALL SELECT id FROM ({_ranked("< 0").replace("ORDER BY", "ORDER BY priority DESC,")}) AS unhurried
-        ) AS each LIMIT %(limit)s::int"""
+def _pick_by_priority(kind: str) -> str:
+    """What is ranked above or below ordinary mail is in an index of its own, so that other mail does not pay for the
+    order; each part is read only as far as those before it leave room."""
+    return f"""
+            SELECT id FROM ({_pick(kind, "= 0", "priority > 0", "priority DESC, ")}) AS urgent
+            UNION ALL SELECT id FROM ({_pick(kind, "= 0", "priority = 0")}) AS ordinary
+            UNION ALL SELECT id FROM ({_pick(kind, "= 0", "priority < 0", "priority DESC, ")}) AS unhurried"""
 
-_CLAIM = (
-    """
-    WITH due AS ({pick}
+
+def claiming(pick: str) -> str:
+    """The statement that claims the rows that `pick` chooses."""
+    return f"""
+    WITH due AS (
+        SELECT id FROM ({pick}
+        ) AS due LIMIT %(limit)s::int
     )
     UPDATE outbound_recipient r
     SET lease_until = now() + make_interval(secs => %(lease)s::float8), fence = fence + 1, attempts = attempts + 1,
         unreported = unreported + 1
     FROM due, outbound o WHERE r.id = due.id AND o.id = r.outbound_id
-    RETURNING """
-    + COLUMNS
-)
-# To be filled in: which rows, which pauses count, how many claims of a row may have died.
-CLAIM = _CLAIM.replace("{pick}", _PICK)
-_CLAIM_BY_PRIORITY = _CLAIM.replace("{pick}", _PICK_BY_PRIORITY)
+    RETURNING {COLUMNS}"""
+
 
 # A worker died with these; they come one at a time, so that the innocent are not set aside with the guilty.
 _SUSPECT = f"BETWEEN 1 AND {MAX_UNREPORTED - 1}"
-_LANES = {
-    "destination": ("destination = %(destination)s::text", "%(destination)s::text"),
-    # Of a destination, the mail of some senders; that of others goes another way.
-    "share": (
-        """destination = %(destination)s::text AND EXISTS (SELECT FROM outbound s
-            WHERE s.id = outbound_recipient.outbound_id
-                AND (%(mine)s::text[] IS NULL OR {domain} LIKE ANY (%(mine)s::text[]))
-                AND NOT {domain} LIKE ANY (%(others)s::text[]))""".replace("{domain}", SENDER_DOMAIN.format("s")),
-        "%(share)s::text",
-    ),
-    "any": ("true", "''"),
-    "outbound": ("outbound_id = %(outbound)s::bigint", "outbound_recipient.destination"),
-}
+
 # The oldest of what was never claimed in vain, and those that were.
-CLAIMS = {
-    kind: tuple(sql(CLAIM.format(which=which, lane=lane, unreported=reports)) for reports in ("= 0", _SUSPECT))
-    for kind, (which, lane) in _LANES.items()
-}
-CLAIMS_BY_PRIORITY = {
-    kind: sql(_CLAIM_BY_PRIORITY.format(which=which, lane=lane, unreported="= 0"))
-    for kind, (which, lane) in _LANES.items()
-    if kind != "outbound"
-}
+CLAIMS = {kind: tuple(sql(claiming(_pick(kind, reports))) for reports in ("= 0", _SUSPECT)) for kind in _LANES}
+CLAIMS_BY_PRIORITY = {kind: sql(claiming(_pick_by_priority(kind))) for kind in _LANES if kind != "outbound"}

@@ -7,24 +7,23 @@ from collections.abc import Sequence
 from mailcore.db import Tx, sql
 from mailcore.store import trace
 from mailcore.store.queue import LEASE_SECONDS, Claimed, claimed
-from mailcore.store.queue_claims import CLAIM, COLUMNS, MAX_UNREPORTED, SENDER_DOMAIN
+from mailcore.store.queue_claims import COLUMNS, MAX_UNREPORTED, claiming
 
 # Mail that a pause keeps waiting, and that has got so old that its sender is to be told, or that it has to come back.
 # The pause without a name is the smarthost's, which all mail waits for.
 CLAIM_OVERDUE = sql(
-    CLAIM.replace("{unreported}", "= 0")
-    .replace("%(force)s::bool", "true")
-    .replace("{lane}", "''")
-    .format(
-        which="""id IN (
-            SELECT r.id FROM outbound_recipient r JOIN outbound o ON o.id = r.outbound_id
-            WHERE r.state = 'queued' AND r.next_attempt_at <= now()
-                AND (r.destination IN (SELECT split_part(name, ' ', 1) FROM delivery_pause WHERE until > now())
-                    OR EXISTS (SELECT FROM delivery_pause WHERE name = '' AND until > now()))
-                AND now() - greatest(o.created_at, o.send_after) > make_interval(secs => CASE
-                    WHEN o.sender = '' THEN %(max_age_bounce)s::float8
-                    WHEN r.delay_notified THEN %(max_age)s::float8 ELSE %(delay)s::float8 END))"""
-    )
+    claiming("""
+        SELECT r.id FROM outbound_recipient r JOIN outbound o ON o.id = r.outbound_id
+        WHERE r.state = 'queued' AND r.next_attempt_at <= now() AND (r.lease_until IS NULL OR r.lease_until < now())
+            AND r.unreported = 0
+            AND NOT EXISTS (SELECT FROM frozen_destination f
+                WHERE f.destination = r.destination AND (f.until IS NULL OR f.until > now()))
+            AND (r.destination IN (SELECT split_part(name, ' ', 1) FROM delivery_pause WHERE until > now())
+                OR EXISTS (SELECT FROM delivery_pause WHERE name = '' AND until > now()))
+            AND now() - greatest(o.created_at, o.send_after) > make_interval(secs => CASE
+                WHEN o.sender = '' THEN %(max_age_bounce)s::float8
+                WHEN r.delay_notified THEN %(max_age)s::float8 ELSE %(delay)s::float8 END)
+        ORDER BY r.next_attempt_at, r.id FOR UPDATE OF r SKIP LOCKED""")
 )
 
 # Steps from one destination to the next through the index instead of reading every queued row, and asks the index for
@@ -52,17 +51,15 @@ DUE = sql("""
     ) DESC NULLS LAST LIMIT %(limit)s::int""")
 
 # What senders that a rule may be for have due, from the index of what is due: paused and frozen destinations with it.
-DUE_OF_SENDERS = sql(f"""
-    SELECT DISTINCT r.destination, {SENDER_DOMAIN.format("o")}
-    FROM outbound_recipient r JOIN outbound o ON o.id = r.outbound_id
-    WHERE r.state = 'queued' AND r.next_attempt_at <= now() AND (r.lease_until IS NULL OR r.lease_until < now())
-        AND r.unreported < %(unreported)s::int AND {SENDER_DOMAIN.format("o")} LIKE ANY (%(senders)s::text[])
+DUE_OF_SENDERS = sql("""
+    SELECT DISTINCT destination, sender_domain FROM outbound_recipient
+    WHERE state = 'queued' AND next_attempt_at <= now() AND (lease_until IS NULL OR lease_until < now())
+        AND unreported < %(unreported)s::int AND sender_domain LIKE ANY (%(senders)s::text[])
     LIMIT %(limit)s::int""")
 
-SENDERS = sql(f"""
-    SELECT DISTINCT r.destination, {SENDER_DOMAIN.format("o")}
-    FROM outbound_recipient r JOIN outbound o ON o.id = r.outbound_id
-    WHERE r.outbound_id = ANY(%(outbound)s::bigint[]) AND {SENDER_DOMAIN.format("o")} LIKE ANY (%(senders)s::text[])""")
+SENDERS = sql("""
+    SELECT DISTINCT destination, sender_domain FROM outbound_recipient
+    WHERE outbound_id = ANY(%(outbound)s::bigint[]) AND sender_domain LIKE ANY (%(senders)s::text[])""")
 
 RANKED = sql("SELECT EXISTS (SELECT FROM outbound_recipient WHERE state = 'queued' AND priority <> 0)")
 
@@ -72,27 +69,19 @@ DESTINATIONS = sql("""
         AND (lease_until IS NULL OR lease_until < now())
     GROUP BY destination ORDER BY max(priority) DESC""")
 
-# The sender wants it back when its time is over, whether or not it could be tried then.
-CLAIM_EXPIRED = sql(f"""
+# The time is over: the sender wants it back, whether or not it could be tried then, or wants to know; what is being
+# delivered at this moment may not be late after all. Whatever this takes leaves the index that it reads.
+LATE = sql(f"""
     WITH late AS (
-        SELECT r.id FROM outbound_recipient r JOIN outbound o ON o.id = r.outbound_id
-        WHERE r.state = 'queued' AND r.deliver_by <= now() AND (r.lease_until IS NULL OR r.lease_until < now())
-            AND starts_with(o.by_mode, 'R')
-        ORDER BY r.id LIMIT %(limit)s::int FOR UPDATE OF r SKIP LOCKED
+        SELECT id FROM outbound_recipient
+        WHERE state = 'queued' AND deliver_by <= now() AND NOT late_notified
+            AND (lease_until IS NULL OR lease_until < now())
+        ORDER BY deliver_by LIMIT 200 FOR UPDATE SKIP LOCKED
     )
-    UPDATE outbound_recipient r SET lease_until = now() + make_interval(secs => %(lease)s::float8), fence = fence + 1
-    FROM late, outbound o WHERE r.id = late.id AND o.id = r.outbound_id
-    RETURNING {COLUMNS}""")
-
-# The sender wants to know that its time is over; what is being delivered at this moment may not be late after all.
-MARK_LATE = sql(f"""
-    WITH late AS (
-        SELECT r.id FROM outbound_recipient r JOIN outbound o ON o.id = r.outbound_id
-        WHERE r.state = 'queued' AND r.deliver_by <= now() AND NOT r.late_notified
-            AND (r.lease_until IS NULL OR r.lease_until < now()) AND starts_with(o.by_mode, 'N')
-        ORDER BY r.id LIMIT %(limit)s::int FOR UPDATE OF r SKIP LOCKED
-    )
-    UPDATE outbound_recipient r SET late_notified = true
+    UPDATE outbound_recipient r SET late_notified = starts_with(o.by_mode, 'N'),
+        lease_until = CASE WHEN starts_with(o.by_mode, 'N') THEN r.lease_until
+            ELSE now() + make_interval(secs => %(lease)s::float8) END,
+        fence = CASE WHEN starts_with(o.by_mode, 'N') THEN r.fence ELSE r.fence + 1 END
     FROM late, outbound o WHERE r.id = late.id AND o.id = r.outbound_id
     RETURNING {COLUMNS}""")
 
@@ -112,16 +101,10 @@ async def claim_overdue(
     return [claimed(row) for row in sorted(rows, key=lambda row: (row[2], row[0]))]
 
 
-async def claim_expired(tx: Tx, limit: int = 200) -> list[Claimed]:
-    """Take recipients whose mail was to be delivered by now, or to come back (RFC 2852, mode R)."""
-    rows = await tx.fetch(CLAIM_EXPIRED, {"limit": limit, "lease": LEASE_SECONDS})
-    return [claimed(row) for row in sorted(rows, key=lambda row: (row[2], row[0]))]
-
-
-async def mark_late(tx: Tx, limit: int = 200) -> list[Claimed]:
-    """Recipients whose mail was to be delivered by now, and whose sender is to be told (mode N): once. They are locked,
-    and not claimed."""
-    rows = await tx.fetch(MARK_LATE, {"limit": limit})
+async def late(tx: Tx) -> list[Claimed]:
+    """Recipients whose mail was to be delivered by now (RFC 2852), 200 at most, each once: of mode R they are claimed,
+    of mode N locked, and marked as told of."""
+    rows = await tx.fetch(LATE, {"lease": LEASE_SECONDS})
     return [claimed(row) for row in sorted(rows, key=lambda row: (row[2], row[0]))]
 
 

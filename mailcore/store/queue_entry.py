@@ -11,9 +11,10 @@ ENQUEUE = sql("""
     WITH message AS (
         SELECT nextval('outbound_id_seq') AS id, m.*
         FROM unnest(%b::text[], %b::bigint[], %b::text[], %b::bytea[], %b::bigint[], %b::bytea[], %b::bool[],
-            %b::text[], %b::bool[], %b::text[], %b::text[], %b::timestamptz[], %b::bigint[], %b::text[], %b::int[])
+            %b::text[], %b::bool[], %b::text[], %b::text[], %b::timestamptz[], %b::bigint[], %b::text[], %b::int[],
+            %b::bool[])
             WITH ORDINALITY AS m(trace_id, account_id, sender, blob, size, prepend, smtputf8, body, requiretls, dsn_ret,
-            dsn_envid, send_after, by_seconds, by_mode, priority, n)
+            dsn_envid, send_after, by_seconds, by_mode, priority, late_notified, n)
     ), stored AS (
         INSERT INTO blob (hash, size, data)
         SELECT b.hash, length(b.data), b.data FROM unnest(%b::bytea[], %b::bytea[]) AS b(hash, data)
@@ -25,11 +26,12 @@ ENQUEUE = sql("""
             by_mode, coalesce(send_after, now())
         FROM message
     ), recipients AS (
-        INSERT INTO outbound_recipient (outbound_id, address, destination, notify, orcpt, written_to, priority,
-            next_attempt_at, deliver_by)
-        SELECT message.id, r.address, r.destination, r.notify, r.orcpt, r.written_to, message.priority,
+        INSERT INTO outbound_recipient (outbound_id, address, destination, sender_domain, notify, orcpt, written_to,
+            priority, next_attempt_at, deliver_by, late_notified)
+        SELECT message.id, r.address, r.destination, lower(split_part(message.sender, '@', -1)), r.notify, r.orcpt,
+            r.written_to, message.priority,
             greatest(now(), message.send_after),
-            greatest(now(), message.send_after) + make_interval(secs => message.by_seconds)
+            greatest(now(), message.send_after) + make_interval(secs => message.by_seconds), message.late_notified
         FROM unnest(%b::int[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[])
             WITH ORDINALITY AS r(n, address, destination, notify, orcpt, written_to, position)
         JOIN message ON message.n = r.n ORDER BY r.position
@@ -45,6 +47,6 @@ ENQUEUE = sql("""
     SELECT id FROM message ORDER BY n""")
 MESSAGE = (
     *(Texts, Int8s, Texts, Byteas, Int8s, Byteas, Bools, Texts, Bools, Texts, Texts, Timestamps),
-    *(Int8s, Texts, Int4s),
+    *(Int8s, Texts, Int4s, Bools),
 )
 RECIPIENT = (Int4s, Texts, Texts, Texts, Texts, Texts)

@@ -191,5 +191,8 @@ def test_each_recipient_ends_once_and_is_told_of_at_most_once(steps: list[tuple[
         if event.step == "dsn" and event.detail.get("kind") == "failed"
         for address in event.detail["recipients"]
     )
-    failed = Counter((event.outbound_id, event.recipient) for event in ends if event.step == "failed")
+    wrote = {(row.queue_id, row.recipient): row.written_to or row.recipient for row in rows}
+    failed = Counter(
+        (event.outbound_id, wrote[event.outbound_id, event.recipient]) for event in ends if event.step == "failed"
+    )
     assert told == failed, "told of each failure once, in the end"

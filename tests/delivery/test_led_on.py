@@ -151,6 +151,20 @@ async def test_what_is_late_says_as_little(far: World, mode: str) -> None:
     assert says_nothing_of_it(notice)
 
 
+async def test_what_an_alias_leads_on_when_it_is_late_is_told_of_once(far: World) -> None:
+    sink = await far.sink(extensions=(*EXTENSIONS, "DELIVERBY 30"))
+    sink.refuse(("RCPT", "", "450 4.2.0 not now"))
+    await alias(LIST, HIDDEN)
+    await far.submit(LIST, by=By(60, "N"))
+    async with db.transaction() as tx:
+        await tx.execute("UPDATE outbound_recipient SET deliver_by = now() - interval '1 second'")
+    for _ in range(3):
+        await far.deliver()
+        await far.later(600)
+    assert await far.states() == {LIST: "delivered", HIDDEN: "queued"}
+    assert [notice.recipients[0]["Action"] for notice in await reports(far)] == ["delayed"]
+
+
 async def test_our_own_words_say_as_little(far: World) -> None:
     """A domain without mail hosts, and an address that is not written to any more."""
     await far.sink()

@@ -9,7 +9,8 @@ import pytest
 from django.db import connection
 
 from mailcore import db
-from mailcore.store import destinations, queue_admin
+from mailcore.store import destinations, queue, queue_admin, queue_due
+from mailcore.store.queue import Share
 from mailcore.store.queue_admin import Selection
 from tests.delivery.world import BOB, World
 
@@ -62,6 +63,75 @@ async def test_what_one_worker_finds_dead_or_alive_another_one_hears_of(here: Wo
         await destinations.resume(tx, ["far.example"])
     await engine.refresh()
     assert not engine._knowledge.is_suspect("far.example")
+
+
+async def fill(count: int) -> None:
+    """Mail of one domain's senders that has waited for long, all for one destination, and behind it some of others."""
+    async with db.transaction() as tx:
+        await tx.execute(
+            "INSERT INTO outbound (trace_id, sender, blob, size, by_mode) SELECT 't' || n, 'ann@' || CASE WHEN n <= %s"
+            " THEN 'news.test' ELSE 'calm' || n %% 7 || '.test' END, 'x', 1000, CASE WHEN n %% 2 = 0 THEN 'N' ELSE 'R'"
+            " END FROM generate_series(1, %s) AS n",
+            (count, count + 50),
+        )
+        await tx.execute(
+            "INSERT INTO outbound_recipient (outbound_id, address, destination, sender_domain, next_attempt_at) SELECT"
+            " id, 'Bob' || id || '@far.example', 'far.example', split_part(sender, '@', 2), now() - interval '1 hour'"
+            " + make_interval(secs => id / 1000.0) FROM outbound ORDER BY id"
+        )
+
+
+async def read_by(tx: db.AsyncTx) -> int:
+    """Rows of the queue that were read over this connection, as far as Postgres has not yet added them up."""
+    row = await tx.one(
+        "SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0))::bigint FROM pg_stat_xact_user_tables"
+        " WHERE relname IN ('outbound', 'outbound_recipient')"
+    )
+    assert row is not None
+    return int(row[0])
+
+
+CALM = Share("far.example", None, ["news.test"])
+NEWS = Share("far.example by rule 1", ["news.test"], [])
+FEW = Share("far.example by rule 2", ["%.test"], ["news.test", "calm1.test", "calm2.test"])
+
+
+@pytest.mark.parametrize("by_priority", [False, True])
+@pytest.mark.parametrize(("share", "found"), [(None, "news"), (CALM, "calm"), (NEWS, "news"), (FEW, "calm")])
+async def test_a_claim_reads_what_it_claims_however_much_waits(
+    here: World, share: Share | None, found: str, by_priority: bool
+) -> None:
+    """As planned for these arguments, and as planned for any."""
+    await fill(5000)
+    async with db.transaction() as tx:
+        await tx.execute("ANALYZE outbound")
+        await tx.execute("ANALYZE outbound_recipient")
+    for plan in ("force_custom_plan", "force_generic_plan"):
+        async with db.transaction() as tx:
+            await tx.execute(f"SET LOCAL plan_cache_mode = {plan}")
+            before = await read_by(tx)
+            claims = await queue.claim(tx, destination="far.example", share=share, by_priority=by_priority)
+            assert len(claims) == 16 and all(claim.sender.startswith(f"ann@{found}") for claim in claims)
+            assert await read_by(tx) - before < 1000, plan
+
+
+async def test_what_is_late_is_read_until_its_sender_knows_and_no_more(here: World) -> None:
+    await fill(5000)
+    async with db.transaction() as tx:
+        await tx.execute("UPDATE outbound_recipient SET deliver_by = now() - interval '1 minute', late_notified = true")
+        await tx.execute(
+            "UPDATE outbound_recipient SET late_notified = false WHERE id IN"
+            " (SELECT id FROM outbound_recipient ORDER BY id DESC LIMIT 30)"
+        )
+        await tx.execute("ANALYZE outbound_recipient")
+    async with db.transaction() as tx:
+        before = await read_by(tx)
+        late = await queue_due.late(tx)
+        assert len(late) == 30 and {each.by_mode for each in late} == {"N", "R"}
+        assert await read_by(tx) - before < 500
+        before = await read_by(tx)
+        assert await queue_due.late(tx) == [], "once: what comes back is claimed, of the rest the sender is told"
+        assert await read_by(tx) - before < 100
 
 
 @pytest.mark.bench

@@ -10,8 +10,8 @@ from mailcore import db
 from mailcore.conf import conf
 from mailcore.delivery.pacing import Window
 from mailcore.delivery.plan import Plans
-from mailcore.store import destinations, queue_claims, routes
-from mailcore.store.queue import Share
+from mailcore.store import destinations, queue, routes
+from mailcore.store.queue import Outgoing, Recipient
 from mailcore.store.routes import Rule
 from tests.delivery.sink import Sink
 from tests.delivery.world import ANN, BOB, World
@@ -128,22 +128,14 @@ def test_each_message_is_in_exactly_the_share_of_the_way_that_it_goes(
     ways = plans.ways(destination)
     assert len({way.name for way in ways}) == len(ways)
     with db.django_transaction() as tx:
+        db.run_sync(tx.execute("DELETE FROM outbound_recipient"))
         for sender in senders:
-            fits = []
-            for way in ways:
-                share = way.share or Share(way.name, None, ())
-                names: dict[str, object] = {"sender": sender and f"Ann@{sender.upper()}", "others": list(share.others)}
-                names["mine"] = None if share.mine is None else list(share.mine)
-                domain = queue_claims.SENDER_DOMAIN.format("s")
-                (row,) = db.run_sync(
-                    tx.fetch(
-                        f"SELECT (%(mine)s::text[] IS NULL OR {domain} LIKE ANY (%(mine)s::text[]))"
-                        f" AND NOT {domain} LIKE ANY (%(others)s::text[])"
-                        " FROM (SELECT %(sender)s::text AS sender) AS s",
-                        names,
-                    )
-                )
-                fits += [way] if row[0] else []
-            address = f"ann@{sender}" if sender else ""
-            assert fits == [plans.way(address, destination)]
-            assert fits[0].plan == plans.of(address, destination)
+            address = f"Ann@{sender.upper()}" if sender else ""
+            db.run_sync(queue.enqueue(tx, Outgoing(address, [Recipient(f"bob@{destination}")], "t", b"x")))
+        found = []
+        for way in ways:
+            for claim in db.run_sync(queue.claim(tx, destination=destination, share=way.share)):
+                assert plans.way(claim.sender, destination) == way
+                assert plans.of(claim.sender, destination) == way.plan
+                found.append(claim.sender.rpartition("@")[2].lower())
+    assert sorted(found) == sorted(senders)
