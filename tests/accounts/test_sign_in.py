@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from allauth.mfa.models import Authenticator
-from allauth.mfa.totp.internal.auth import TOTP, format_hotp_value, generate_totp_secret, hotp_value
+from allauth.mfa.totp.internal import auth as totp
 from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
@@ -146,13 +148,17 @@ def test_nobody_signs_up(client: Client) -> None:
         assert client.get(path).status_code == 404
 
 
-def code(secret: str) -> str:
-    return format_hotp_value(hotp_value(secret, int(time.time()) // 30))
+@pytest.fixture
+def code(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """The code of a secret; its half minute does not end between reading and typing it."""
+    now = time.time()
+    monkeypatch.setattr(totp, "time", SimpleNamespace(time=lambda: now))
+    return lambda secret: totp.format_hotp_value(totp.hotp_value(secret, int(now) // 30))
 
 
-def test_a_second_factor_is_asked_for_before_anything_is_open(client: Client) -> None:
-    secret = generate_totp_secret()
-    TOTP.activate(people.get_account(ALICE), secret)
+def test_a_second_factor_is_asked_for_before_anything_is_open(client: Client, code: Callable[[str], str]) -> None:
+    secret = totp.generate_totp_secret()
+    totp.TOTP.activate(people.get_account(ALICE), secret)
     assert secret not in str(Authenticator.objects.get().data), "sealed at rest"
     response = post(client, ALICE, "correct horse", next="/settings/")
     assert response["Location"].startswith(reverse("mfa_authenticate")) and signed_in_as(client) is None
@@ -164,7 +170,7 @@ def test_a_second_factor_is_asked_for_before_anything_is_open(client: Client) ->
     assert signed_in_as(client) == ALICE
 
 
-def test_alice_switches_a_second_factor_on_and_off_in_our_own_pages(client: Client) -> None:
+def test_alice_switches_a_second_factor_on_and_off_in_our_own_pages(client: Client, code: Callable[[str], str]) -> None:
     post(client, ALICE, "correct horse")
     assert client.get(reverse("mfa_index")).status_code == 200
     asked = client.get(reverse("mfa_activate_totp"))
