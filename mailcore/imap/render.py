@@ -6,10 +6,11 @@ columns, so that ten thousand lines cost milliseconds. Sections of messages are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from functools import lru_cache, partial
+from itertools import compress, repeat
 from typing import Any
 
 from mailcore.db import Row
@@ -55,15 +56,33 @@ def _never(uid: int) -> bool:
     return False
 
 
+@dataclass(frozen=True, slots=True)
 class Rows:
     """A chunk of messages: sequence numbers and columns."""
 
-    __slots__ = ("columns", "seqs", "view")
+    columns: Mapping[str, Sequence[Any]]
+    seqs: Sequence[int]
+    view: Selected
 
-    def __init__(self, names: Sequence[str], rows: Sequence[Row], seqs: Sequence[int], view: Selected) -> None:
-        self.seqs = seqs
-        self.view = view
-        self.columns: dict[str, Sequence[Any]] = dict(zip(names, zip(*rows, strict=True), strict=False))
+    @classmethod
+    def of(cls, names: Sequence[str], rows: Sequence[Row], seqs: Sequence[int], view: Selected) -> Rows:
+        """Rows of the store, with their sequence numbers."""
+        columns = zip(*rows, strict=True) if rows else repeat(())
+        return cls(dict(zip(names, columns, strict=False)), seqs, view)
+
+    def pieces(self, first: int, size: int) -> Iterator[Rows]:
+        """The messages in order, at most `size` at a time (`first` the first time)."""
+        at = 0
+        while at < len(self):
+            piece = slice(at, at + (size if at else first))
+            columns = {name: column[piece] for name, column in self.columns.items()}
+            yield Rows(columns, self.seqs[piece], self.view)
+            at = piece.stop
+
+    def only(self, keep: Sequence[bool]) -> Rows:
+        """The messages to keep."""
+        columns = {name: tuple(compress(column, keep)) for name, column in self.columns.items()}
+        return Rows(columns, tuple(compress(self.seqs, keep)), self.view)
 
     def __getitem__(self, name: str) -> Sequence[Any]:
         return self.columns[name]

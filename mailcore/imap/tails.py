@@ -32,21 +32,14 @@ class Tails:
         self._octets = 0
         self._groups: OrderedDict[Key, _Group] = OrderedDict()
 
-    def knows(self, key: Key) -> bool:
-        """Whether there is anything for these items."""
-        return key in self._groups
-
-    def get(self, key: Key, message_ids: Sequence[int], now: float) -> list[bytes] | None:
-        """The values of all these messages, or None if one is missing."""
+    def get(self, key: Key, message_ids: Sequence[int], now: float) -> list[bytes | None]:
+        """The values of messages, None for those that are not known."""
         group = self._groups.get(key)
         if group is None:
-            return None
+            return [None] * len(message_ids)
         group.used = now
         self._groups.move_to_end(key)
-        try:
-            return list(map(group.values.__getitem__, message_ids))
-        except KeyError:
-            return None
+        return list(map(group.values.get, message_ids))
 
     def put(self, key: Key, message_ids: Sequence[int], values: Sequence[bytes], now: float) -> None:
         """Remember values; the groups that were not used for longest make room. What is too much is left out."""

@@ -52,7 +52,8 @@ _EVERY = ", ".join([f"e.{name}" for name in ENTRY_COLUMNS] + [f"m.{name}" for na
 sql(_ROWS.format(columns=_EVERY, join=_JOIN, which=""))
 sql(_ROWS.format(columns=_EVERY, join=_JOIN, which=_SOME))
 
-_MESSAGES = "SELECT {columns} FROM message m WHERE account_id = %s::bigint AND id = ANY(%s::bigint[]) ORDER BY id"
+_MESSAGES = """SELECT {columns} FROM message m
+    WHERE account_id = (%b::bigint[])[1] AND id = ANY(%b::bigint[]) ORDER BY id"""
 MESSAGE_ONLY_COLUMNS = frozenset({*MESSAGE_COLUMNS, "id", "size", "created_modseq"})
 sql(_MESSAGES.format(columns=", ".join(sorted(MESSAGE_ONLY_COLUMNS))))
 
@@ -154,7 +155,7 @@ async def messages(tx: Tx, account_id: int, message_ids: Sequence[int], columns:
     """The named columns of emails by id, ascending; columns from MESSAGE_ONLY_COLUMNS. Missing ones are left out."""
     if not MESSAGE_ONLY_COLUMNS.issuperset(columns):
         raise ValueError(f"no such columns: {set(columns) - MESSAGE_ONLY_COLUMNS}")
-    return await tx.fetch(_MESSAGES.format(columns=", ".join(columns)), (account_id, list(message_ids)))
+    return await tx.call(_MESSAGES.format(columns=", ".join(columns)), (Int8s((account_id,)), Int8s(message_ids)))
 
 
 async def placements(tx: Tx, account_id: int, message_ids: Sequence[int]) -> dict[int, list[Placement]]:

@@ -160,6 +160,18 @@ def test_in_a_run_each_command_fails_or_succeeds_for_itself(imap: Running, alice
             assert lines.index(answers[n]) == 1 + [line.startswith(b"* %d FETCH" % n) for line in lines].index(True)
 
 
+@pytest.mark.parametrize("items", ["FLAGS", "ENVELOPE", "BODY.PEEK[]"])
+def test_a_run_of_messages_that_are_all_gone(imap: Running, alice: Person, items: str) -> None:
+    for n in range(3):
+        imap.deliver(alice.account_id, b"Subject: s\r\n\r\n%d\r\n" % n)
+    with closing(Wire(imap, alice)) as wire:
+        _expunged_unheard(imap, alice, [1, 2, 3])
+        said = wire.say(["CAPABILITY", *(f"UID FETCH {n} ({items})" for n in (1, 2, 3))])
+    answers = re.findall(rb"^t\d .*(?=\r\n)", said, re.M)
+    assert answers[1:] == [b"t%d OK FETCH completed" % n for n in (1, 2, 3)]
+    assert b"FETCH (" not in said
+
+
 def test_a_run_that_the_database_breaks_off_answers_every_command(
     imap: Running, alice: Person, monkeypatch: pytest.MonkeyPatch, begun: list[int]
 ) -> None:

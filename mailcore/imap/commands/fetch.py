@@ -10,7 +10,7 @@ import asyncio
 from array import array
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import compress, repeat
 from typing import Any, TypeVar, cast
 
 from mailcore import db
@@ -39,14 +39,13 @@ NARROW_FIRST, NARROW_CHUNK = 1000, 3000
 # Octets of message bodies a time.
 OCTETS = 2 * 1024 * 1024
 
-_MESSAGE_ID = 1  # its place among the columns of a plan that remembers
-
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A FETCH prepared: what columns answer, what needs the messages' octets, and the columns to read."""
+    """A FETCH prepared: what columns answer, `fixed` for ever or not; what needs the messages' octets; and the columns
+    to read each time."""
 
     items: tuple[Item, ...]
     fixed: tuple[Item, ...]
@@ -56,13 +55,13 @@ class Plan:
 
     @property
     def narrow(self) -> bool:
-        """Only cheap columns are read."""
-        return fetch.NARROW_COLUMNS.issuperset(self.columns) and not self.fixed
+        """Only cheap columns are read, apart from what never changes."""
+        return fetch.NARROW_COLUMNS.issuperset(self.columns)
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Messages read; `marked` says that \\Seen was set on some of them."""
+    """Messages read; `tails`: their fixed items, if any are asked for; `marked`: \\Seen was set on some of them."""
 
     rows: Rows
     tails: Sequence[bytes] | None
@@ -107,13 +106,13 @@ async def send_planned(session: Session, plan: Plan, slices: Iterable[slice]) ->
     reader = _Reader(session, plan)
     reads = (reader.read(uids, seqs) for uids, seqs in session.view.chunks(slices, *sizes))
     async for read in _ahead(reads):
-        chunk = reader.finish(read)
-        found += len(chunk.rows)
-        if plan.bodies:
-            await _send_bodies(session, plan, chunk)
-        else:
-            session.send(b"".join(render.lines(plan.items, chunk.rows, chunk.tails)))
-            await session.connection.drain()
+        async for chunk in reader.completed(read):
+            found += len(chunk.rows)
+            if plan.bodies:
+                await _send_bodies(session, plan, chunk)
+            else:
+                session.send(b"".join(render.lines(plan.items, chunk.rows, chunk.tails)))
+                await session.connection.drain()
     return found
 
 
@@ -122,8 +121,8 @@ async def _send_run(session: Session, plan: Plan, run: Run) -> Done:
     reader, chunk, found = _Reader(session, plan), None, []
     uids, seqs = run.known()
     if uids:
-        chunk = reader.finish(await reader.read(array("I", uids), seqs))
-        if len(chunk.rows):
+        read = await reader.read(array("I", uids), seqs)
+        async for chunk in reader.completed(read):  # it is one: a run is short
             found = list(chunk.rows["uid"] if run.uid else chunk.rows.seqs)
     run.begin()
     ends = run.ends(found)
@@ -191,43 +190,59 @@ def _part(slices: Sequence[slice], partial: Partial) -> list[slice]:
 
 
 class _Reader:
-    """Reads the chunks of one FETCH: columns from the store, what never changes from memory if all of it is there."""
+    """Reads the messages of one FETCH: what may change from the store, the rest only if it is not remembered."""
 
     def __init__(self, session: Session, plan: Plan) -> None:
         self._session = session
         self._plan = plan
         self._key = (session.view.account_id, tuple(item.text for item in plan.fixed))
-        self._remembered = bool(plan.fixed) and session.server.tails.knows(self._key)
-        self._all_columns = tuple(
-            dict.fromkeys((*plan.columns, *(name for item in plan.fixed for name in item.columns)))
-        )
+        self._fixed_columns = ("id", *sorted({name for item in plan.fixed for name in item.columns}))
 
     async def read(self, uids: array[int], seqs: Sequence[int]) -> Chunk:
-        """The messages of a chunk that are still there."""
+        """The messages of a chunk that are still there, without their fixed items."""
         session, plan = self._session, self._plan
-        memory, now = session.server.tails, asyncio.get_running_loop().time()
-        columns = plan.columns if self._remembered else self._all_columns
-        rows, seqs = _known(await _rows(session, uids, seqs, columns), uids, seqs)
-        tails = None
-        if self._remembered:
-            tails = memory.get(self._key, [row[_MESSAGE_ID] for row in rows], now)
-            if tails is None:
-                # One is missing, and so will be its neighbours.
-                self._remembered, columns = False, self._all_columns
-                rows, seqs = _known(await _rows(session, uids, seqs, columns), uids, seqs)
+        rows, seqs = _known(await _rows(session, uids, seqs, plan.columns), uids, seqs)
         marked = False
         if plan.seen:
-            rows, marked = await _mark_seen(session, columns, rows)
-        return Chunk(Rows(columns, rows, seqs, session.view), tails, marked)
+            rows, marked = await _mark_seen(session, plan.columns, rows)
+        return Chunk(Rows.of(plan.columns, rows, seqs, session.view), None, marked)
 
-    def finish(self, chunk: Chunk) -> Chunk:
-        """Render and remember what never changes; apart from `read`, so that Postgres works meanwhile."""
-        if not self._plan.fixed or chunk.tails is not None:
-            return chunk
-        tails = render.tails(self._plan.fixed, chunk.rows)
-        ids = chunk.rows["message_id"] if len(chunk.rows) else ()
-        self._session.server.tails.put(self._key, ids, tails, asyncio.get_running_loop().time())
-        return Chunk(chunk.rows, tails, chunk.marked)
+    async def completed(self, chunk: Chunk) -> AsyncIterator[Chunk]:
+        """The chunk with its fixed items, in pieces when there are any."""
+        if not self._plan.fixed:
+            yield chunk
+            return
+        reads = (self._unknown(rows) for rows in chunk.rows.pieces(FIRST, CHUNK))
+        async for rows, tails, unknown in _ahead(reads):
+            if unknown:
+                # Here and not in `_unknown`, so that Postgres works meanwhile.
+                tails = self._rendered(rows["message_id"], tails, unknown)
+            if None in tails:  # gone for good since
+                there = [tail is not None for tail in tails]
+                rows, tails = rows.only(there), tuple(compress(tails, there))
+            yield Chunk(rows, cast(Sequence[bytes], tails), chunk.marked)
+
+    async def _unknown(self, rows: Rows) -> tuple[Rows, Sequence[bytes | None], list[Row]]:
+        """Messages, what is remembered of them, and the columns of the others."""
+        session, ids = self._session, rows["message_id"]
+        tails = session.server.tails.get(self._key, ids, asyncio.get_running_loop().time())
+        if None not in tails:
+            return rows, tails, []
+        missing = [i for i, tail in zip(ids, tails, strict=True) if tail is None]
+        async with db.read() as tx:
+            return rows, tails, await fetch.messages(tx, session.view.account_id, missing, self._fixed_columns)
+
+    def _rendered(
+        self, ids: Sequence[int], known: Sequence[bytes | None], messages: list[Row]
+    ) -> Sequence[bytes | None]:
+        """`known` with the fixed items of other messages, which are remembered."""
+        rows = Rows.of(self._fixed_columns, messages, range(len(messages)), self._session.view)
+        tails = render.tails(self._plan.fixed, rows)
+        self._session.server.tails.put(self._key, rows["id"], tails, asyncio.get_running_loop().time())
+        if rows["id"] == ids:
+            return tails
+        fresh = dict(zip(rows["id"], tails, strict=True))
+        return [tail or fresh.get(number) for number, tail in zip(ids, known, strict=True)]
 
 
 def _known(rows: list[Row], uids: Sequence[int], seqs: Sequence[int]) -> tuple[list[Row], Sequence[int]]:
