@@ -31,9 +31,7 @@ def main() -> int:
             from mailcore.supervise.main import up
 
             return up(conf)
-        from django.core.management import execute_from_command_line
-
-        execute_from_command_line(sys.argv)
+        _command()
         sys.stdout.flush()
     except ConfigError as error:
         print(f"mailstead: {error}", file=sys.stderr)
@@ -50,6 +48,22 @@ def main() -> int:
             print(f"mailstead: the output cannot be written: {error.strerror}", file=sys.stderr)
         return 1
     return 0
+
+
+def _command() -> None:
+    from django.core.management import execute_from_command_line
+    from django.db import OperationalError
+
+    from mailcore.errors import ConfigError
+
+    try:
+        execute_from_command_line(sys.argv)
+    except OperationalError as error:  # in a command of Django's; ours say it themselves
+        if "--traceback" in sys.argv:
+            raise
+        why = (str(error).strip() or "no reason given").splitlines()[0]
+        what = "the database cannot be used: start `make up` first, or check DATABASE_URL"
+        raise ConfigError(f"{what} ({why})") from None
 
 
 if __name__ == "__main__":

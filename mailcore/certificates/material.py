@@ -54,7 +54,8 @@ def check(chain: bytes, key: bytes) -> Checked:
     except TypeError:
         raise MailError(Code.BAD_VALUE, "the key is protected by a password: remove that first") from None
     except ValueError as error:
-        raise MailError(Code.BAD_VALUE, f"this is no certificate with its key in PEM: {error}") from None
+        why = str(error).partition(". ")[0]  # what follows are addresses of the library's documentation
+        raise MailError(Code.BAD_VALUE, f"this is no certificate with its key in PEM: {why}") from None
     if _spki(leaf.public_key()) != _spki(private.public_key()):
         raise MailError(Code.BAD_VALUE, "the key does not belong to the first certificate of the file")
     names = tuple(tls.names(leaf))

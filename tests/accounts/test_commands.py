@@ -332,6 +332,13 @@ def test_without_a_database_the_line_says_what_to_start(tmp_path: Path) -> None:
         assert done.returncode == 1 and done.stdout == ""
         assert "make up" in done.stderr and done.stderr.count("\n") == 1
         assert environment["DATABASE_URL"] or done.stderr.startswith(f"nothing is running in {tmp_path}: ")
+        migrating = manage("migrate", MAILSTEAD_DATA=str(tmp_path), **environment)
+        assert (migrating.returncode, migrating.stdout) == (1, "")
+        assert migrating.stderr.startswith("mailstead: the database cannot be used: start `make up` first")
+        assert migrating.stderr.count("\n") == 1
+    serving = manage("mailserver", MAILSTEAD_DATA=str(tmp_path), DATABASE_URL="")
+    assert (serving.returncode, serving.stderr.count("\n")) == (1, 1)
+    assert serving.stderr.startswith(f"nothing is running in {tmp_path}: ")
 
 
 def test_help_is_there_before_an_installation_is(tmp_path: Path) -> None:

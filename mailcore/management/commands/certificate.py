@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Coroutine, Sequence
 from datetime import datetime
@@ -47,7 +48,9 @@ class Command(base.Command):
         show.add_argument("--json", action="store_true")
         issue = add("issue", "Have a certificate issued now (MAILSTEAD_ACME), and renewed from then on.")
         issue.add_argument("name", help="a hosted domain (then for its service names that lead here), or a host's name")
-        issue.add_argument("others", nargs="*", metavar="NAME", help="further host names of the same certificate")
+        issue.add_argument(
+            "others", nargs="*", default=[], metavar="NAME", help="further host names of the same certificate"
+        )
         issue.add_argument("--json", action="store_true")
         taken = add("import", "Use a certificate of your own for the names in it; the same again replaces it.")
         taken.add_argument("name", help="one of the names that the certificate is for")
@@ -134,7 +137,7 @@ class Command(base.Command):
         if options["name"]:
             stored = _get(options["name"])
             if stored.source == "imported":
-                raise CommandError("It was imported: import the new one.")
+                raise CommandError(f"{stored.name} was imported: import the new one.")
             done: Sequence[Done | None] = [
                 _run(renewal.obtain(conf, stored.name, force=True, next_key=options["next_key"]))
             ]
@@ -174,7 +177,7 @@ class Command(base.Command):
     def export(self, options: dict[str, Any]) -> None:
         stored = _get(options["name"])
         if stored.chain is None:
-            raise CommandError("It has not been issued yet.")
+            raise CommandError(f"{stored.name} has not been issued yet.")
         _write(Path(options["key"]), material.unsealed(stored.private_key), 0o600)
         _write(Path(options["cert"]), stored.chain.encode(), 0o644)
         self.stdout.write(f"Valid until {stored.not_after:%Y-%m-%d}; export it again after each renewal.")
@@ -199,7 +202,7 @@ class Command(base.Command):
         stored = _get(options["name"])
         with db.django_transaction() as tx:
             db.run_sync(certificates.remove(tx, stored.name))
-        self.stdout.write("Certificate removed.")
+        self.stdout.write(f"Certificate {stored.name} removed.")
         if conf.acme and stored.source == "acme":
             self.stdout.write("What leads to this host gets a new one, with a new key, when the worker looks next.")
 
@@ -236,6 +239,8 @@ setattr(Command, "import", _import)  # a word that Python keeps for itself
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
+    logging.getLogger(renewal.__name__).setLevel(logging.ERROR)  # what it warns of, _report says
+
     async def run() -> T:
         await db.open_pool(2)
         try:

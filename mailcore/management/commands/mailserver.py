@@ -19,4 +19,5 @@ class Command(base.Command):
         parser.set_defaults(verb="serve")
 
     def serve(self, options: dict[str, Any]) -> None:
+        _ = conf.database_url  # says at once when nothing runs here, for which the pool would wait
         serve.run(conf, reuse_port=options["reuse_port"])
