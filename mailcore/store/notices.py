@@ -55,12 +55,15 @@ READY = sql("""
             WHERE r.outbound_id = n.outbound_id AND r.state = 'queued' AND r.lease_until > now())
     ORDER BY min(n.created_at) LIMIT %(limit)s::int""")
 
-# Somebody else may be at it: what he has locked is left to him.
+# Somebody else may be at it: a message that he has locked is left to him, so that it goes into one report. Of one that
+# was taken out of the queue nobody is told.
 TAKE = sql(f"""
-    WITH taken AS (
-        DELETE FROM outbound_notice WHERE id IN (
-            SELECT n.id FROM outbound_notice n WHERE n.outbound_id = ANY(%s::bigint[]) ORDER BY n.id
-            FOR UPDATE SKIP LOCKED)
+    WITH mine AS (
+        SELECT id FROM outbound WHERE id = ANY(%(messages)s::bigint[]) ORDER BY id FOR UPDATE SKIP LOCKED
+    ), taken AS (
+        DELETE FROM outbound_notice WHERE outbound_id = ANY(%(messages)s::bigint[]) AND (
+            outbound_id IN (SELECT id FROM mine)
+            OR NOT EXISTS (SELECT FROM outbound WHERE outbound.id = outbound_notice.outbound_id))
         RETURNING *
     )
     SELECT {COLUMNS}, {", ".join(f"taken.{each.name}" for each in fields(Noted))}
@@ -90,7 +93,9 @@ async def ready(tx: Tx, after: float, limit: int = 50) -> list[int]:
 async def take(tx: Tx, outbound_ids: Sequence[int]) -> list[tuple[Claimed, Noted]]:
     """What is to be told of these messages, which is told in this transaction; the address is that of then."""
     width = len(fields(Claimed))
-    return [(claimed(row[:width]), Noted(*row[width:])) for row in await tx.fetch(TAKE, (list(outbound_ids),))]
+    return [
+        (claimed(row[:width]), Noted(*row[width:])) for row in await tx.fetch(TAKE, {"messages": list(outbound_ids)})
+    ]
 
 
 async def put_off(tx: Tx, outbound_ids: Sequence[int]) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from accounts import people
 from mailcore import db
+from mailcore.db import Tx
 from mailcore.delivery import bounce
 from mailcore.delivery.engine import Engine
 from mailcore.delivery.outcome import Outcome, Stage, Verdict
@@ -72,6 +73,37 @@ async def test_what_a_dead_worker_has_not_told_another_one_tells_and_nobody_tell
     assert sorted(await asyncio.gather(*(tell() for _ in range(5)))) == [0, 0, 0, 0, 2]
     await far.deliver()
     assert len(await far.inbox()) == 1
+
+
+async def test_who_tells_of_a_message_has_it_to_himself(far: World) -> None:
+    """Two workers would share its recipients out, and make two reports."""
+    await far.submit(BOB, "carol@far.example")
+    async with db.transaction() as tx:
+        first, second = await queue.claim(tx)
+        await settle(tx, [Settled(first, REFUSED, "mx")])
+
+    async def take(tx: Tx) -> list[str]:
+        return [noted.address for _, noted in await notices.take(tx, [first.outbound_id])]
+
+    async with db.transaction() as teller:
+        assert await take(teller) == [first.address]
+        async with db.transaction() as tx:
+            await settle(tx, [Settled(second, REFUSED, "mx")])
+        async with db.transaction() as other:
+            assert await take(other) == []
+    async with db.transaction() as tx:
+        assert await take(tx) == [second.address]
+
+
+async def test_notices_of_a_message_that_was_removed_are_in_nobodys_way(far: World) -> None:
+    await far.submit()
+    async with db.transaction() as tx:
+        await settle(tx, [Settled(claim, REFUSED, "mx") for claim in await queue.claim(tx)])
+        await tx.execute("DELETE FROM outbound_recipient")
+        await tx.execute("DELETE FROM outbound")
+    await far.deliver()
+    async with db.read() as tx:
+        assert await notices.ready(tx, 0.0) == []
 
 
 async def test_a_report_that_cannot_be_made_keeps_no_other_from_its_reader(
