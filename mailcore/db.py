@@ -36,6 +36,8 @@ Row = tuple[Any, ...]
 # Seconds: until Postgres must have answered when a process starts, and until a caller is told to come back later.
 WAIT_FOR_DATABASE = 15.0
 WAIT_FOR_CONNECTION = 5.0
+# … and until it must have ended a statement that nobody waits for.
+CANCEL_SECONDS = 5.0
 
 # Octets that the event loop copies itself; more takes it milliseconds.
 INLINE_OCTETS = 1 << 20
@@ -143,7 +145,7 @@ class AsyncTx:
 
     async def _call(self, query: str, values: Sequence[arrays.Array]) -> list[Row]:
         await self._send(query, values)
-        (result,) = await libpq.results(self._connection.pgconn)
+        (result,) = await self._results()
         loader = Transformer(self._connection)
         loader.set_pgresult(result)
         return loader.load_rows(0, result.ntuples, tuple)
@@ -154,7 +156,7 @@ class AsyncTx:
         connection, (_, numbered) = self._connection, libpq.prepared(query)
         data, formats = [value.data for value in values], [pq.Format.BINARY] * len(values)
         await self.aside(lambda: connection.pgconn.send_query_params(numbered, data, None, formats, pq.Format.BINARY))
-        (result,) = await libpq.results(connection.pgconn)
+        (result,) = await self._results()
         loader = Transformer(connection)
         loader.set_pgresult(result)
         return loader.load_rows(0, result.ntuples, tuple)
@@ -176,12 +178,25 @@ class AsyncTx:
         name, numbered = libpq.prepared(query)
         known = _named.setdefault(connection, set())
         if name not in known:
+            known.add(name)  # before it is: if nothing comes of it, the caller finds no statement and asks again
             pgconn.send_prepare(name, numbered)
-            await libpq.results(pgconn)
-            known.add(name)
+            await self._results()
         pgconn.send_query_prepared(
             name, [value.data for value in values], [pq.Format.BINARY] * len(values), pq.Format.BINARY
         )
+
+    async def _results(self, take: Callable[[bytes | None], object] | None = None) -> list[pq.abc.PGresult]:
+        """What Postgres answers. Who is cancelled leaves no statement at work, as with psycopg's own cursors."""
+        pgconn = self._connection.pgconn
+        try:
+            return await libpq.results(pgconn, take)
+        except asyncio.CancelledError:
+            # Rows on their way are read past, so that the connection is good again; if not, the pool closes it.
+            with suppress(psycopg.Error, TimeoutError):
+                await self._connection.cancel_safe(timeout=CANCEL_SECONDS)
+                async with asyncio.timeout(CANCEL_SECONDS):
+                    await libpq.results(pgconn, take and (lambda _: None))
+            raise
 
     async def stream(self, query: str, values: Sequence[arrays.Array], take: Callable[[bytes | None], object]) -> None:
         """`call` outside of transactions, for one column of large values: each goes to `take` as soon as it is here.
@@ -199,7 +214,7 @@ class AsyncTx:
         await self._send(query, values)
         pgconn.set_single_row_mode()
         try:
-            await libpq.results(pgconn, take)
+            await self._results(take)
         finally:
             if pgconn.transaction_status == TransactionStatus.IDLE:
                 # libpq keeps the mode for the first statement of a pipeline; only one outside of pipelines ends it.

@@ -41,6 +41,7 @@ class Connection(asyncio.Protocol):
         "compression",
         "deadline",
         "framer",
+        "reading",
         "remote",
         "server",
         "stranger",
@@ -63,6 +64,8 @@ class Connection(asyncio.Protocol):
         """Once the client has asked for it."""
         self.why: str | None = None
         """Words for a BYE."""
+        self.reading = False
+        """The command that runs is of no use to anybody else."""
         self.deadline = 0.0
         self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[None] | None = None
@@ -137,6 +140,8 @@ class Connection(asyncio.Protocol):
         if self.task is not None and not self.task.done():
             self.server.leaving.add(self.task)
             self.task.add_done_callback(self.server.leaving.discard)
+            if self.reading:
+                self.task.cancel()
         self.wake()
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
