@@ -2,6 +2,7 @@
 """Mailstead's command line: `manage.py up` runs everything, the rest administers it (see README.md)."""
 
 import errno
+import io
 import os
 import sys
 from importlib.util import find_spec
@@ -11,12 +12,7 @@ def main() -> int:
     if find_spec("django") is None:
         print("mailstead: run `make up` once, then `.venv/bin/python manage.py …`", file=sys.stderr)
         return 1
-    if sys.argv[1:] in ([], ["help"], ["--help"], ["-h"]):
-        from mailcore.management import overview
-
-        print(overview.text())
-        return 0
-    if {"--help", "-h"} & set(sys.argv) or sys.argv[1] == "help":
+    if {"--help", "-h"} & set(sys.argv) or sys.argv[1:2] == ["help"]:
         # What a command does can be read before there is an installation, whose key is for doing it.
         os.environ["MAILSTEAD_SECRET_KEY"] = "none"
     from mailcore.errors import ConfigError
@@ -24,7 +20,14 @@ def main() -> int:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webmail.settings")
     if sys.stdout is None:  # closed by whoever called us
         sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that has no ü shows \xfc, as it does on standard error
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
+        if sys.argv[1:] in ([], ["help"], ["--help"], ["-h"]):
+            from mailcore.management import overview
+
+            print(overview.text(), flush=True)
+            return 0
         if sys.argv[1:] == ["up"]:
             # Django takes longer to load than Postgres to start: `up` starts the servers first.
             from mailcore.conf import conf

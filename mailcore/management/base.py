@@ -55,6 +55,8 @@ class Command(BaseCommand):
                 raise CommandError(f"{prog} {'|'.join(choices)}: say which. `--help` after it explains it.")
         try:
             getattr(self, options["verb"])(options)
+        except EOFError:  # Ctrl-D instead of an answer
+            raise CommandError("\nNothing was changed.") from None
         except PeopleError as error:
             raise CommandError(error.text) from error
         except MailError as error:

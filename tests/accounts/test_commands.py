@@ -143,6 +143,19 @@ def test_an_account_is_listed_shown_disabled_enabled_and_removed_with_its_mail(e
         assert db.run_sync(mailboxes.all(tx, bob)) == []
 
 
+def test_a_question_that_is_not_answered_changes_nothing(
+    example: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("account", "add", "alice@example.org")
+    for answer in ("", "no\n", "y\n"):  # nothing, as after Ctrl-D
+        monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
+        monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+        with pytest.raises(CommandError, match=r"^\n?Nothing was changed\.$"):
+            run("account", "remove", "alice@example.org")
+        assert "All mail of alice@example.org will be lost." in capsys.readouterr().out
+    assert Account.objects.exists()
+
+
 def test_a_password_is_changed(example: None) -> None:
     run("account", "add", "alice@example.org", "--password", "correct horse")
     new = run("account", "passwd", "alice@example.org", "--generate").split("Password: ")[1].strip()
@@ -324,6 +337,9 @@ def test_a_real_process_leaves_with_0_or_1_and_says_why_on_standard_error(databa
         assert done.stderr.startswith(f"manage.py {wrong[0]}") and done.stderr.endswith(" --help`.\n")
         assert why in done.stderr.replace("disable, enable", "'disable', 'enable'")
     assert json.loads(here("account", "list", "--json").stdout)[0]["address"] == "alice@example.org"
+    assert here("alias", "add", "bücher@example.org", "alice@example.org").returncode == 0
+    poor = manage("alias", "list", DATABASE_URL=url, PYTHONIOENCODING="ascii")
+    assert (poor.returncode, poor.stderr) == (0, "") and "b\\xfccher@example.org" in poor.stdout
 
 
 def test_without_a_database_the_line_says_what_to_start(tmp_path: Path) -> None:
