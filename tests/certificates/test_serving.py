@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import ssl
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from cryptography import x509
 
 from tests.delivery.authority import Authority, Issued
 from tests.ops.installation import Installation, installation
+from tests.smtp.world import untrusting
 from tests.waiting import until
 
 # The kernel deals connections out to the two processes by chance: how many it takes to have met both.
@@ -49,13 +49,6 @@ def save(issued: Issued, folder: Path, name: str) -> tuple[Path, Path]:
     return folder / f"{name}.pem", folder / f"{name}.key"
 
 
-def context() -> ssl.SSLContext:
-    made = ssl.create_default_context()
-    made.check_hostname = False
-    made.verify_mode = ssl.CERT_NONE
-    return made
-
-
 def shown(made: Installation, port: str = "IMAPS", name: str | None = None) -> str:
     """The names of the certificate that a client sees."""
     return "+".join(names(certificate(made, port, name)))
@@ -74,7 +67,7 @@ def certificate(made: Installation, port: str, name: str | None) -> x509.Certifi
         return x509.load_pem_x509_certificate(done.stdout)
     with (
         socket.create_connection(("127.0.0.1", made.ports[port]), timeout=60) as plain,
-        context().wrap_socket(plain, server_hostname=name) as client,
+        untrusting().wrap_socket(plain, server_hostname=name) as client,
     ):
         return x509.load_der_x509_certificate(client.getpeercert(True) or b"")
 
@@ -95,7 +88,7 @@ def imported(made: Installation, issued: Issued, folder: Path, name: str) -> Non
 def session(made: Installation, name: str) -> Iterator[Callable[[bytes], bytes]]:
     with (
         socket.create_connection(("127.0.0.1", made.ports["IMAPS"]), timeout=60) as plain,
-        context().wrap_socket(plain, server_hostname=name) as client,
+        untrusting().wrap_socket(plain, server_hostname=name) as client,
         client.makefile("rwb") as stream,
     ):
         assert stream.readline().startswith(b"* OK")

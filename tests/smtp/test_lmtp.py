@@ -98,7 +98,7 @@ async def test_one_who_takes_small_messages_only_does_not_keep_the_others_from_t
         client.say(MESSAGE + b"x" * 900 + b"\r\n.\r\n")
         assert [(await client.hear())[:9] for _ in range(3)] == ["250 2.0.0", "552 5.3.4", "250 2.0.0"]
         assert [len(await world.mail(each)) for each in (village.ann, village.bob, village.charlie)] == [1, 0, 1]
-        await world.server.refusals._store()
+        await world.server.refusals.close()
         async with db.read() as tx:
             steps = [(each.step, each.recipient) for each in await trace.find(tx, ANN)]
         assert [each for each in steps if each[0] == "refused"] == [("refused", BOB)], "and only he refused it"

@@ -27,7 +27,7 @@ MESSAGE = b"From: far@elsewhere.example\r\nMessage-ID: <7@elsewhere.example>\r\n
 
 
 async def history(world: World, text: str) -> list[Found]:
-    await world.server.refusals._store()
+    await world.server.refusals.close()  # which waits for what is being written at this moment
     async with db.read() as tx:
         return await trace.find(tx, text)
 
