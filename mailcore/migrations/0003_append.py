@@ -1,4 +1,4 @@
-"""The function that stores messages; its text stands beside the verb that calls it."""
+"""The function that numbers messages to be stored; its text stands beside the verb that calls it."""
 
 from pathlib import Path
 
@@ -10,4 +10,4 @@ FUNCTION = Path(__file__).parent.parent / "store" / "append.sql"
 class Migration(migrations.Migration):
     dependencies = [("mailcore", "0002_storage")]
 
-    operations = [migrations.RunSQL(FUNCTION.read_text(), "DROP FUNCTION append_messages")]
+    operations = [migrations.RunSQL(FUNCTION.read_text(), "DROP FUNCTION number_messages")]

@@ -69,17 +69,74 @@ _MESSAGE = (
 )
 _ITEM = (Int4s, Bools, Int4s, Int8s, Int8s, Int4s, Texts, Timestamps, Texts, Texts)
 
-# psycopg remembers how to send statements of up to 50 parameters.
+# psycopg remembers how to send statements of up to 50 parameters. What is long is in no row that is sorted or kept
+# aside: a long text to a thousand people would fill gigabytes of the disk.
 APPEND = sql("""
-    SELECT * FROM append_messages(
-        %b::bytea[], %b::bytea[], %b::bigint[], %b::int[], %b::timestamptz[], %b::date[], %b::bool[], %b::text[],
-        %b::text[], %b::text[], %b::bytea[], %b::bytea[], %b::bytea[], %b::bytea[], %b::text[], %b::text[],
-        %b::text[], %b::text[], %b::text[], %b::text[], %b::int[], %b::text[], %b::text[], %b::bytea[], %b::int[],
-        %b::int[], %b::bigint[],
-        %b::int[], %b::bool[], %b::int[], %b::bigint[], %b::bigint[], %b::int[], %b::text[], %b::timestamptz[],
-        %b::text[], %b::text[],
-        %b::int[], %b::timestamptz[], %b::text[], %b::text[], %b::bigint[], %b::bigint[], %b::text[], %b::text[],
-        %b::text[], %b::text[])""")
+    WITH given AS NOT MATERIALIZED (
+        SELECT %b::bytea[] AS m_hash, %b::bytea[] AS m_data, %b::bigint[] AS m_size, %b::int[] AS m_header_size,
+            %b::timestamptz[] AS m_sent_at, %b::date[] AS m_sent_on, %b::bool[] AS m_has_attachment,
+            %b::text[] AS m_message_id, %b::text[] AS m_base_subject, %b::text[] AS m_preview,
+            %b::bytea[] AS m_envelope, %b::bytea[] AS m_bodystructure, %b::bytea[] AS m_headers, %b::bytea[] AS m_parts,
+            %b::text[] AS m_summary, %b::text[] AS m_from, %b::text[] AS m_to, %b::text[] AS m_cc, %b::text[] AS m_bcc,
+            %b::text[] AS m_subject, %b::int[] AS m_body_at, %b::text[] AS m_text, %b::text[] AS m_sort_keys,
+            %b::bytea[] AS m_ancestry, %b::int[] AS m_keys_from, %b::int[] AS m_keys_to, %b::bigint[] AS m_keys,
+            %b::int[] AS i_job, %b::bool[] AS i_atomic, %b::int[] AS i_mail, %b::bigint[] AS i_account,
+            %b::bigint[] AS i_mailbox, %b::int[] AS i_flags, %b::text[] AS i_keywords,
+            %b::timestamptz[] AS i_internal_date, %b::text[] AS i_trace_id, %b::text[] AS i_recipient,
+            %b::int[] AS e_job, %b::timestamptz[] AS e_at, %b::text[] AS e_trace_id, %b::text[] AS e_step,
+            %b::bigint[] AS e_account, %b::bigint[] AS e_outbound, %b::text[] AS e_sender, %b::text[] AS e_recipient,
+            %b::text[] AS e_message_id, %b::text[] AS e_detail
+    ), numbered AS MATERIALIZED (
+        SELECT i.* FROM given CROSS JOIN LATERAL ROWS FROM (
+            number_messages(
+                i_job, i_atomic, i_mail, i_account, i_mailbox, i_flags, m_size, m_keys_from, m_keys_to, m_keys),
+            unnest(i_job, i_mail, i_account, i_mailbox, i_flags, i_keywords, i_internal_date, i_trace_id, i_recipient)
+        ) WITH ORDINALITY AS i(refused, uid, uidvalidity, message, modseq, thread,
+            job, mail, account, mailbox, flags, keywords, date, trace_id, recipient, n)
+    ), stored AS NOT MATERIALIZED (
+        SELECT * FROM numbered CROSS JOIN given WHERE refused = 0
+    ), put_message AS (
+        INSERT INTO message (account_id, id, blob, size, header_size, thread_id, created_modseq, received_at, sent_at,
+            sent_on, has_attachment, base_subject, sort_keys, ancestry, preview, envelope, bodystructure, headers,
+            parts, summary)
+        SELECT account, message, m_hash[mail], m_size[mail], m_header_size[mail], thread, modseq,
+            coalesce(date, now()), m_sent_at[mail], m_sent_on[mail], m_has_attachment[mail],
+            m_base_subject[mail], m_sort_keys[mail], m_ancestry[mail], m_preview[mail], m_envelope[mail],
+            m_bodystructure[mail], m_headers[mail], m_parts[mail], m_summary[mail]
+        FROM stored
+    ), put_text AS (
+        INSERT INTO message_text (account_id, docno, from_text, to_text, cc_text, bcc_text, subject_text, body_at, text)
+        SELECT account, message, m_from[mail], m_to[mail], m_cc[mail], m_bcc[mail], m_subject[mail],
+            m_body_at[mail], m_text[mail]
+        FROM stored
+    ), put_entry AS (
+        INSERT INTO entry (account_id, mailbox_id, uid, message_id, modseq, flags, keywords, internal_date, size)
+        SELECT account, mailbox, uid, message, modseq, flags, string_to_array(keywords, ' '),
+            coalesce(date, now()), m_size[mail]
+        FROM stored
+    ), put_trace AS ( -- what the protocol has to say of a job, then what became of its items
+        INSERT INTO trace_event (at, trace_id, step, account_id, outbound_id, sender, recipient, message_id, detail)
+        SELECT t.at, t.trace_id, t.step, t.account, t.outbound, t.sender, t.recipient, t.message_id, t.detail
+        FROM (
+            SELECT e.job, 0 AS part, e.n, coalesce(e.at, now()) AS at, e.trace_id, e.step, e.account, e.outbound,
+                e.sender, e.recipient, e.message_id, e.detail::jsonb AS detail
+            FROM given CROSS JOIN LATERAL unnest(e_job, e_at, e_trace_id, e_step, e_account, e_outbound, e_sender,
+                e_recipient, e_message_id, e_detail) WITH ORDINALITY
+                AS e(job, at, trace_id, step, account, outbound, sender, recipient, message_id, detail, n)
+            WHERE e.job IN (SELECT job FROM stored)
+            UNION ALL
+            SELECT job, 1, n, now(), trace_id, 'stored', account, NULL, NULL, recipient,
+                CASE WHEN job <> ALL(e_job) THEN m_message_id[mail] END, -- else the job's own step has it
+                jsonb_build_object('mailbox', mailbox, 'uid', uid, 'email', message)
+            FROM stored WHERE trace_id IS NOT NULL) AS t
+        ORDER BY t.job, t.part, t.n
+    ), put_blob AS (
+        INSERT INTO blob (hash, size, data)
+        SELECT b.hash, m_size[b.mail], m_data[b.mail]
+        FROM (SELECT DISTINCT m_hash[mail] AS hash, mail FROM stored ORDER BY hash) AS b CROSS JOIN given
+        ON CONFLICT (hash) DO UPDATE SET touched_at = now()
+    )
+    SELECT refused, uid, uidvalidity, message, modseq, thread FROM numbered ORDER BY n""")
 
 _REFUSALS = {1: (Code.NOT_FOUND, "no such mailbox"), 2: (Code.OVER_QUOTA, "the mailbox is full")}
 
