@@ -126,9 +126,10 @@ def test_idle_hears_of_mail_through_a_compressor_that_was_given_back(
 
 
 def test_compression_starts_once_and_only_with_deflate(packed: Packed) -> None:
-    packed.send(b"c COMPRESS DEFLATE\r\nd COMPRESS GZIP\r\ne COMPRESS\r\n")
+    packed.send(b"c COMPRESS DEFLATE\r\nd COMPRESS GZIP\r\ne COMPRESS\r\nf STARTTLS\r\ng NOOP\r\n")
     said = packed.until(b"e BAD ")
     assert said.startswith(b"c NO [COMPRESSIONACTIVE] DEFLATE is active already\r\nd NO [COMPRESSIONACTIVE] ")
+    assert b"\r\nf BAD STARTTLS is not possible" in packed.until(b"g OK ")
 
 
 def test_the_session_sees_no_plain_command_behind_the_switch(imap: Running, alice: Person) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from mailcore.imap import messagelimit
 from mailcore.imap.session import Session
+from mailcore.store.flags import DELETED
 from tests.imap.conftest import Person
 from tests.imap.running import Running
 from tests.imap.test_limits import Wire
@@ -58,6 +59,13 @@ def test_a_command_that_names_too_many_handles_the_newest_or_none(
         for verb in ("COPY", "UID COPY", "MOVE", "UID MOVE"):
             assert wire.say(f"g {verb} 1:4 Archive").startswith(b"g NO [MESSAGELIMIT 3] ")
         assert wire.say("h COPY 1:3 Archive").startswith(b"h OK [COPYUID ")
+        assert wire.say("i UID MOVE 3:5 Archive").startswith(b"i OK")
+        # EXPUNGE names no messages: it removes them all.
+        for n in range(4):
+            imap.deliver(alice.account_id, b"Subject: %d\r\n\r\n" % n, flags=DELETED)
+        assert wire.say("j EXPUNGE").startswith(b"j OK")
+        assert wire.say("k UID FETCH 1:2 (UID)") == b"k OK FETCH completed\r\n"
+        assert wire.say("l FETCH 3 (UID)").startswith(b"l BAD")
 
 
 def test_a_thread_command_takes_so_many_messages_into_memory_and_no_more(
