@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import secrets
@@ -84,7 +85,8 @@ def installation_key(conf: Conf) -> str:
     except OSError as error:
         raise ConfigError(f"MAILSTEAD_DATA: cannot write {path}: {error.strerror}") from None
     finally:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where nothing can be written there is none
+            draft.unlink()
     return key
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -150,6 +153,16 @@ def test_the_installation_key_is_made_once_and_for_its_owner(tmp_path: Path) -> 
     assert env.installation_key(settings) == key
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["secret.key"]
     assert (tmp_path / "data" / "secret.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_where_no_key_can_be_written_that_is_what_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr(os, "unlink", refuse)
+    with pytest.raises(ConfigError, match=r"cannot write .*secret\.key: Read-only file system"):
+        env.installation_key(conf.load({"MAILSTEAD_DATA": str(tmp_path)}))
 
 
 def test_a_database_address_becomes_djangos_settings() -> None:
