@@ -265,7 +265,13 @@ def _was_deferred(detail: Mapping[str, Any], _sent: bool) -> str:
 
 def _was_failed(detail: Mapping[str, Any], _sent: bool) -> str:
     tried = " It was tried for days." if detail.get("expired") else ""
-    return f"Could not be delivered{_because(detail)}.{tried}"
+    why = ": the time that was given for it is over" if _is_late(detail) else _because(detail)
+    return f"Could not be delivered{why}.{tried}"
+
+
+def _is_late(detail: Mapping[str, Any]) -> bool:
+    """It was to come back by now (DELIVERBY); another server may mean something else by that code."""
+    return detail.get("status") == "5.4.7" and not detail.get("host")
 
 
 def _because(detail: Mapping[str, Any]) -> str:

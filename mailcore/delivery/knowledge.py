@@ -26,7 +26,6 @@ log = logging.getLogger(__name__)
 REFRESH_SECONDS = 2.0
 # Names that are remembered to have failed; the oldest is taken for a quick one again.
 MAX_SUSPECTS = 50_000
-_HOST = "host:"
 
 
 class Knowledge:
@@ -89,8 +88,8 @@ class Knowledge:
             rules = await routes.rules(tx)
             pauses, self._read_until = await destinations.changes(tx, self._read_until)
         for each in pauses:
-            if each.name.startswith(_HOST):
-                self._memory.heard(each.name.removeprefix(_HOST), each.left, each.failures, each.reason)
+            if each.host:
+                self._memory.heard(each.host, each.left, each.failures, each.reason)
             elif each.failures:
                 self._suspect(each.name, each.left)
             else:
@@ -108,6 +107,6 @@ class Knowledge:
     async def _tell_hosts(self, tx: db.Tx) -> None:
         down, up = self._memory.news()
         for address, reason in sorted(down.items()):
-            await destinations.pause(tx, _HOST + address, reason, HostMemory.FIRST, HostMemory.LAST)
+            await destinations.pause(tx, destinations.HOST + address, reason, HostMemory.FIRST, HostMemory.LAST)
         if up:
-            await destinations.resume(tx, [_HOST + address for address in up])
+            await destinations.resume(tx, [destinations.HOST + address for address in up])

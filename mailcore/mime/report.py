@@ -142,7 +142,7 @@ def _human(report: Report, subject: str) -> str:
     text = [f"This is the mail system of {report.hostname}.", "", textwrap.fill(opening, 76), ""]
     for fate in fates[:MAX_LISTED]:
         text.append(f"  {_value(fate.address)}")
-        text += _indented(_hint(fate, is_late=report.deliver_by is not None and report.deliver_by <= report.now))
+        text += _indented(_hint(fate, report))
         if fate.diagnostic:
             text += [f"    {_value(fate.remote or 'The server')} said:", *_indented(_value(fate.diagnostic), 6)]
         elif fate.reason:
@@ -158,12 +158,13 @@ def _human(report: Report, subject: str) -> str:
     return "\n".join(text)
 
 
-def _hint(fate: Fate, *, is_late: bool) -> str:
+def _hint(fate: Fate, report: Report) -> str:
     if fate.action not in ("failed", "delayed"):
         return ""
     end = fate.status[2:]
-    if is_late and end == "4.7":
-        return "The time that you gave for the delivery is over."
+    if report.deliver_by and end == "4.7":
+        is_late = report.deliver_by <= report.now
+        return f"The time that you gave for the delivery is {'over' if is_late else 'too short'}."
     return next((hint for key, hint in _HINTS if end == key or (key.endswith(".") and end.startswith(key))), "")
 
 

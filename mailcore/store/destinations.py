@@ -20,6 +20,8 @@ OVERLAP = 30.0
 # After so long without a failure the next one counts as the first again; until then a destination is suspect.
 FORGET = 7200.0
 MAX_PAUSES = 20_000
+# How the name of a host's pause begins.
+HOST = "host:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,11 @@ class Pause:
     failures: int
     reason: str
     since: datetime
+
+    @property
+    def host(self) -> str:
+        """The address, if it is a host's."""
+        return self.name.removeprefix(HOST) if self.name.startswith(HOST) else ""
 
 
 FREEZE = sql("""

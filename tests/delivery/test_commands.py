@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import json
 from typing import Any
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 from django.db import connection
 
 from accounts import people
@@ -15,7 +14,7 @@ from mailcore import db, provision
 from mailcore.store import fetch, mailboxes, queue, trace
 from mailcore.store.queue import Outgoing, Recipient, Result
 from mailcore.wire.smtp.params import By
-from tests.delivery.world import ANN, BOB, RAW
+from tests.delivery.world import ANN, BOB, RAW, command, run
 
 pytestmark = pytest.mark.django_db
 
@@ -34,21 +33,10 @@ def no_bell(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     return rung
 
 
-def command(*arguments: str) -> str:
-    out = io.StringIO()
-    call_command(*arguments, stdout=out, stderr=out)
-    return out.getvalue()
-
-
 def rows(*arguments: str) -> list[dict[str, Any]]:
     found = json.loads(command("queue", "list", "--json", *arguments))
     assert isinstance(found, list)
     return found
-
-
-def run(verb: Any, *args: Any, **names: Any) -> Any:
-    with db.django_transaction() as tx:
-        return db.run_sync(verb(tx, *args, **names))
 
 
 def submit(account: int | None, *to: str, sender: str = ANN, message_id: str | None = None) -> tuple[int, str]:

@@ -80,6 +80,7 @@ async def test_a_server_that_cannot_promise_it_does_not_get_what_is_to_come_back
     assert len(sink.mails) == 1
     (notice,) = await notices(far)
     assert facts(notice) == [("failed", status)]
+    assert ("The time that you gave for the delivery is too short." in notice.words) == (status == "5.4.7")
 
 
 async def test_another_mail_host_may_promise_it(far: World) -> None:
@@ -108,7 +109,7 @@ async def test_what_is_late_comes_back(far: World) -> None:
     assert (await far.rows())[BOB]["state"] == "failed"
     (notice,) = await notices(far)
     assert facts(notice) == [("failed", "5.4.7")]
-    assert "not now" in notice.words
+    assert "not now" in notice.words and "The time that you gave for the delivery is over." in notice.words
     assert not sink.mails
 
 

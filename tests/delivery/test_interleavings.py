@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accounts import people
-from mailcore import db, provision
+from mailcore import provision
 from mailcore.conf import conf
 from mailcore.delivery.bounce import tell_noted
 from mailcore.delivery.outcome import Outcome, Stage, Verdict
@@ -20,7 +20,7 @@ from mailcore.delivery.settle import Settled, settle
 from mailcore.store import destinations, notices, queue, queue_admin, queue_claims, queue_due, trace
 from mailcore.store.queue import Claimed, Outgoing, Recipient
 from mailcore.store.queue_admin import Selection
-from tests.delivery.world import ANN, RAW
+from tests.delivery.world import ANN, RAW, run
 
 DOMAINS = ("a.test", "b.test", "c.test")
 OPEN = ("queued", "held")
@@ -48,11 +48,6 @@ VERBS = (
         "set aside",
     ),
 )
-
-
-def run(verb: Any, *args: Any, **names: Any) -> Any:
-    with db.django_transaction() as tx:
-        return db.run_sync(verb(tx, *args, **names))
 
 
 def fetched(query: str) -> list[tuple[Any, ...]]:

@@ -12,15 +12,10 @@ from mailcore import db
 from mailcore.store import destinations, queue, queue_admin, queue_due
 from mailcore.store.queue import Share
 from mailcore.store.queue_admin import Selection
-from tests.delivery.world import BOB, World
+from tests.delivery.world import BOB, World, run
 
 MILLION = 1_000_000
 PAUSES = 100_000
-
-
-def run(verb: Any, *args: Any, **names: Any) -> Any:
-    with db.django_transaction() as tx:
-        return db.run_sync(verb(tx, *args, **names))
 
 
 def cost(verb: Any, *args: Any, **names: Any) -> float:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from ipaddress import ip_network
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 
 from mailcore import db
 from mailcore.conf import Conf, Smarthost
@@ -16,15 +16,9 @@ from mailcore.delivery.plan import Plans
 from mailcore.delivery.route import hop, ordered
 from mailcore.store import routes
 from mailcore.store.routes import Rule
-from tests.delivery.world import ANN, BOB, LOOPBACK, World
+from tests.delivery.world import ANN, BOB, LOOPBACK, World, command
 
 CONF = Conf(hostname="mx.example.test")
-
-
-def command(*arguments: str) -> str:
-    out = io.StringIO()
-    call_command(*arguments, stdout=out, stderr=out)
-    return out.getvalue()
 
 
 @pytest.mark.parametrize(

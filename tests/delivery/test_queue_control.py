@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import json
-from typing import Any
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 
 from accounts import people
 from mailcore import db, provision
 from mailcore.store import destinations, fetch, queue, queue_due, trace
 from mailcore.store.queue import Outgoing, Recipient, Result
-from tests.delivery.world import ANN, RAW
+from tests.delivery.world import ANN, RAW, command, run
 
 pytestmark = pytest.mark.django_db
 
@@ -32,17 +30,6 @@ def rung(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     calls: list[list[int]] = []
     monkeypatch.setattr("mailcore.delivery.doorbell.ring_now", lambda ids, force: calls.append(list(ids)))
     return calls
-
-
-def command(*arguments: str) -> str:
-    out = io.StringIO()
-    call_command(*arguments, stdout=out, stderr=out)
-    return out.getvalue()
-
-
-def run(verb: Any, *args: Any, **names: Any) -> Any:
-    with db.django_transaction() as tx:
-        return db.run_sync(verb(tx, *args, **names))
 
 
 def submit(account: int | None, *to: str, sender: str = ANN) -> tuple[int, str]:
@@ -169,7 +156,7 @@ def test_one_recipient_is_bounced_and_removed_without_the_others(account: int) -
 def test_a_frozen_destination_gets_nothing_until_it_is_thawed(account: int, rung: list[list[int]]) -> None:
     number, _ = submit(account, BOB, DAN)
     said = command("queue", "freeze", "far.example", "--reason", "they asked us to wait")
-    assert said == "far.example is frozen; 1 recipient of the queue wait for it.\n"
+    assert said == "far.example is frozen; 1 recipient in the queue for it.\n"
     assert run(queue_due.due) == ["near.example"]
     assert claimed() == {DAN}
     assert run(queue.claim, destination="far.example", force=True) == []

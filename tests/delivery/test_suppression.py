@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import json
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 
 from mailcore import db
 from mailcore.delivery.classify import category, is_nobody, is_strain
 from mailcore.delivery.outcome import Stage, of_reply, parse_reply
 from mailcore.store import suppression
-from tests.delivery.world import BOB, World
+from tests.delivery.world import BOB, World, command
 
 
 @pytest.fixture
 def far(here: World) -> World:
     here.names.host("far.example", (10, "mx.far.example", "127.0.0.1"))
     return here
-
-
-def command(*arguments: str) -> str:
-    out = io.StringIO()
-    call_command(*arguments, stdout=out, stderr=out)
-    return out.getvalue()
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,12 @@ import json
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from email import message_from_bytes
-from io import StringIO
 from typing import Any
 
 import dkim as dkimpy
 import dns.resolver
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -33,7 +32,7 @@ from mailcore.store import transport
 from mailcore.store.accounts import Local
 from mailcore.store.ingest import Ingest
 from tests.delivery.test_mta_sts import TESTING, Far, far
-from tests.delivery.world import ANN, BOB, HOSTNAME, World
+from tests.delivery.world import ANN, BOB, HOSTNAME, World, command
 
 __all__ = ["far"]
 
@@ -378,20 +377,17 @@ async def test_the_command_shows_them(here: World) -> None:
     await arrive(here, mail_with(REPORT))
     (report,) = await stored()
 
-    def command(*words: str) -> str:
-        out = StringIO()
-        call_command("tlsreports", *words, stdout=out)
-        return out.getvalue()
-
-    assert "Company-X" in await asyncio.to_thread(command, "list")
-    listed = json.loads(await asyncio.to_thread(command, "list", "--json", "--failed", "--domain", "example.test"))
+    assert "Company-X" in await asyncio.to_thread(command, "tlsreports", "list")
+    listed = json.loads(
+        await asyncio.to_thread(command, "tlsreports", "list", "--json", "--failed", "--domain", "example.test")
+    )
     assert [(each["id"], each["failures"]) for each in listed] == [(report.id, 303)]
-    shown = await asyncio.to_thread(command, "show", str(report.id))
+    shown = await asyncio.to_thread(command, "tlsreports", "show", str(report.id))
     assert "certificate-expired" in shown
     assert "it is not signed" in shown
-    assert json.loads(await asyncio.to_thread(command, "show", str(report.id), "--json"))["contact"]
+    assert json.loads(await asyncio.to_thread(command, "tlsreports", "show", str(report.id), "--json"))["contact"]
     with pytest.raises(CommandError, match="no such report"):
-        await asyncio.to_thread(command, "show", "999999")
+        await asyncio.to_thread(command, "tlsreports", "show", "999999")
 
 
 async def test_a_machine_without_a_resolver_takes_reports_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

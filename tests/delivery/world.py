@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import ipaddress
 import os
 import ssl
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from django.core.management import call_command
 from django.db import connection
 
 from mailcore import db, tls
@@ -140,6 +142,19 @@ class World:
     def server_tls(self) -> ssl.SSLContext:
         tls.ensure_certificate(self.conf)
         return tls.Certificates(self.conf).context
+
+
+def run(verb: Any, *args: Any, **names: Any) -> Any:
+    """A verb of the store, as commands do it."""
+    with db.django_transaction() as tx:
+        return db.run_sync(verb(tx, *args, **names))
+
+
+def command(*arguments: str) -> str:
+    """What a command of `manage.py` says."""
+    out = io.StringIO()
+    call_command(*arguments, stdout=out, stderr=out)
+    return out.getvalue()
 
 
 @asynccontextmanager

@@ -24,6 +24,7 @@ from mailcore.delivery.settle import Settled, settle
 from mailcore.management import base
 from mailcore.store import destinations, routes
 from mailcore.store import queue_admin as queue
+from mailcore.store.destinations import Pause
 from mailcore.store.queue_admin import MAX_ROWS, Done, Row, Selection
 
 OPEN = ("queued", "held")
@@ -41,7 +42,7 @@ class Command(base.Command):
         listing.add_argument("--limit", type=base.count, default=200, help="rows at most (default 200)")
         listing.add_argument("--json", action="store_true")
         show = verb("show", "Show one message and each of its recipients.")
-        show.add_argument("id", metavar="ID")
+        show.add_argument("id", metavar="ID", type=_id)
         show.add_argument("--json", action="store_true")
         for name, help in (
             ("retry", "Try again now, also at hosts that were out of reach a moment ago."),
@@ -220,7 +221,7 @@ class Command(base.Command):
         with db.django_transaction() as tx:
             waiting = db.run_sync(destinations.freeze(tx, name, options["until"], options["reason"]))
         until = f" until {base.text(options['until'])} UTC" if options["until"] else ""
-        self.stdout.write(f"{name} is frozen{until}; {_recipients(waiting)} of the queue wait for it.")
+        self.stdout.write(f"{name} is frozen{until}; {_recipients(waiting)} in the queue for it.")
 
     def thaw(self, options: dict[str, Any]) -> None:
         if not options["destination"] and not options["all"]:
@@ -244,7 +245,7 @@ class Command(base.Command):
             | {"waiting": each.waiting, "reason": each.reason}
             for each in frozen
         ] + [
-            {"destination": each.name or "the smarthost", "state": "paused", "since": each.since}
+            {"destination": _paused(each), "state": "paused", "since": each.since}
             | {"until": now + timedelta(seconds=each.left), "waiting": None, "reason": each.reason}
             for each in pauses
         ]
@@ -252,6 +253,8 @@ class Command(base.Command):
             self.show_json(lines)
         else:
             self.show_rows(lines, "Nothing is frozen, and nothing paused.")
+            if any(each.host for each in pauses):
+                self.stdout.write("A host that did not answer is left out for a while: mail goes to the other hosts.")
 
     # --- common to the verbs
 
@@ -355,12 +358,19 @@ def _selection(tx: db.DjangoTx, options: dict[str, Any], states: tuple[str, ...]
 
 
 def _filters(parser: CommandParser, states: Sequence[str]) -> None:
-    parser.add_argument("ids", metavar="ID", nargs="*")
+    parser.add_argument("ids", metavar="ID", nargs="*", type=_id)
     parser.add_argument("--domain", "--destination", dest="domain", metavar="DOMAIN", help="recipients there")
     parser.add_argument("--sender", metavar="ADDRESS", help="an address, a domain, or <> for notices")
     parser.add_argument("--recipient", metavar="ADDRESS")
     parser.add_argument("--account", metavar="ADDRESS", help="what this account submitted")
     parser.add_argument("--state", choices=(*states, "all"), help="default: what is not finished")
+
+
+def _id(text: str) -> str:
+    """An argparse type."""
+    if not text.strip():
+        raise ArgumentTypeError("an ID is a queue number, a trace id or a recipient's address")
+    return text.strip()
 
 
 def _domain(text: str) -> str:
@@ -418,6 +428,10 @@ def _with_pauses(tx: db.DjangoTx, rows: Sequence[Row]) -> list[Row]:
             row = replace(row, waits=f"paused: {pause.reason}", next_attempt_at=max(end, row.next_attempt_at or end))
         shown.append(row)
     return shown
+
+
+def _paused(pause: Pause) -> str:
+    return f"the host {pause.host}" if pause.host else pause.name or "the smarthost"
 
 
 def _next(row: Row) -> datetime | str:

@@ -11,7 +11,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from accounts import secrets
-from accounts.addresses import domain_name, parse_address
+from accounts.addresses import Parsed, domain_name, parse_address
 from accounts.errors import AddressError
 from mailcore import db
 from mailcore.conf import conf
@@ -80,18 +80,17 @@ class Command(base.Command):
         )
 
     def remove(self, options: dict[str, Any]) -> None:
+        number = options["number"]
         with db.django_transaction() as tx:
-            if not db.run_sync(routes.remove(tx, options["number"])):
-                raise CommandError(f"There is no rule {options['number']}: `manage.py route list`.")
-        self.stdout.write(f"Rule {options['number']} removed.")
+            if not (0 < number < 1 << 63 and db.run_sync(routes.remove(tx, number))):
+                raise CommandError(f"There is no rule {number}: `manage.py route list`.")
+        self.stdout.write(f"Rule {number} removed.")
 
     def test(self, options: dict[str, Any]) -> None:
-        try:
-            destination = parse_address(options["address"]).domain
-            sender = str(parse_address(options["sender"])) if options["sender"] else ""
-        except AddressError as error:
-            raise CommandError(error.text) from None
-        address = str(parse_address(options["address"]))
+        recipient, sender = _address(options["address"]), ""
+        if options["sender"] not in ("", "<>"):
+            sender = str(_address(options["sender"]))
+        address, destination = str(recipient), recipient.domain
         with db.django_transaction() as tx:
             plans = Plans(conf, db.run_sync(routes.rules(tx)))
             here = db.run_sync(accounts.is_local_domain(tx, destination))
@@ -127,6 +126,13 @@ class Command(base.Command):
                 self.stdout.write(f"But {note}.")
         if trouble:
             raise CommandError("Mail cannot be sent there now.")
+
+
+def _address(text: str) -> Parsed:
+    try:
+        return parse_address(text)
+    except AddressError as error:
+        raise CommandError(f"{text or 'An empty text'}: {error.text}") from None
 
 
 def _notes(tx: db.DjangoTx, address: str, way: Way) -> list[str]:
