@@ -36,32 +36,38 @@ async def results(pgconn: pq.abc.PGconn, take: Callable[[bytes | None], object] 
     """What Postgres answers to the command just given; `take` gets rows of single-row mode. Raises psycopg.Error."""
     loop, socket = asyncio.get_running_loop(), pgconn.socket
     found: list[pq.abc.PGresult] = []
-    moved = loop.create_future()
-
-    def wake() -> None:
-        if not moved.done():
-            moved.set_result(None)
-
+    complete = loop.create_future()
     unsent = pgconn.flush()
-    loop.add_reader(socket, wake)
-    try:
-        while True:
+
+    def move() -> None:
+        # Here and not in the caller's task: to wake that for each piece costs as much as to take it in.
+        nonlocal unsent
+        if complete.done():
+            return
+        try:
             if unsent:
-                loop.add_writer(socket, wake)
-            await moved
-            moved = loop.create_future()
-            if unsent:
-                loop.remove_writer(socket)
                 unsent = pgconn.flush()
+                if not unsent:
+                    loop.remove_writer(socket)
             pgconn.consume_input()
             while not pgconn.is_busy():
                 result = pgconn.get_result()
                 if result is None:
-                    return _succeeded(found)
+                    complete.set_result(None)
+                    return
                 if take is not None and result.status == pq.ExecStatus.SINGLE_TUPLE:
                     take(result.get_value(0, 0))
                 else:
                     found.append(result)
+        except Exception as error:
+            complete.set_exception(error)
+
+    loop.add_reader(socket, move)
+    if unsent:
+        loop.add_writer(socket, move)
+    try:
+        await complete
+        return _succeeded(found)
     finally:
         loop.remove_reader(socket)
         if unsent:
