@@ -109,6 +109,8 @@ async def _use_for(tx: db.Tx, place: Place, value: bytes | None) -> None:
     if place.owner:
         raise no("Special uses of a mailbox of somebody else are not yours to say", "USEATTR")
     words = (value or b"").decode("utf-8", "replace").split()
+    if words and place.mailbox.name == mailboxes.INBOX:
+        raise no("INBOX is where mail comes in, and has no other use", "USEATTR")
     if len(words) > 1:
         raise no("A mailbox has one special use at most", "USEATTR")
     known = {use.lower(): use for use in mailboxes.SPECIAL_USES}
