@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from accounts import secrets
 from mailcore.db import Tx
-from mailcore.mime import headers
+from mailcore.mime import canonical, headers
 from mailcore.store import signing_keys
 from mailcore.store.signing_keys import SigningKey, State
 from mailcore.wire.smtp.data import pieces
@@ -194,24 +194,8 @@ def _folded_names(names: list[bytes]) -> str:
 
 
 def _body_hash(raw: bytes, start: int) -> bytes:
-    """SHA-256 of a body in relaxed form (RFC 6376 §3.4.4), by plain replacement: a regular expression takes 3 ms for
-    35 KB of text. In pieces, so that 50 MB keep no other thread waiting."""
+    """SHA-256 of the body in relaxed form. In pieces, so that 50 MB keep no other thread waiting."""
     digest = hashlib.sha256()
-    held: list[bytes] = []  # line ends, which count only when more follows
-    is_empty = True
-    for piece in pieces(raw, start):
-        if not piece.endswith(b"\r\n"):
-            piece += b"\r\n"
-        piece = piece.replace(b"\t", b" ")
-        while b"  " in piece:
-            piece = piece.replace(b"  ", b" ")
-        piece = piece.replace(b" \r\n", b"\r\n")
-        if kept := piece.rstrip(b"\r\n"):
-            digest.update(b"".join(held))
-            digest.update(kept)
-            held, is_empty = [piece[len(kept) :]], False
-        else:
-            held.append(piece)
-    if not is_empty:
-        digest.update(b"\r\n")
+    for piece in canonical.relaxed_body(pieces(raw, start)):
+        digest.update(piece)
     return digest.digest()

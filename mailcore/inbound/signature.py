@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from mailcore.mime import headers
+from mailcore.mime import canonical, headers
 
 MAX_FIELD = 16 * 1024
 """Octets of a DKIM-Signature field, and of a key's record; longer ones are passed over."""
@@ -154,8 +154,8 @@ def _mismatch(message: Message, given: dict[str, str], raw: bytes, key: dict[str
     head, _, body = given.get("c", "simple/simple").partition("/")
     if {head, body or "simple"} - {"simple", "relaxed"}:
         return "its canonicalization is not known"
-    content = relaxed_body(message.body) if body == "relaxed" else _simple_body(message.body)
-    if hashlib.sha256(content).digest() != _octets(given["bh"]):
+    content = canonical.relaxed_body([message.body]) if body == "relaxed" else [canonical.simple_body(message.body)]
+    if hashlib.sha256(b"".join(content)).digest() != _octets(given["bh"]):
         return "the body was changed"
     digest = hashlib.sha256()
     left: dict[bytes, list[tuple[bytes, bytes]]] = {}
@@ -204,26 +204,3 @@ def _octets(text: str) -> bytes:
         return base64.b64decode(text.replace(" ", ""), validate=True)
     except binascii.Error as error:
         raise ValueError(str(error)) from None
-
-
-def relaxed_body(body: bytes) -> bytes:
-    """A body in the relaxed form (§3.4.4)."""
-    if not body.endswith(b"\r\n"):
-        body += b"\r\n"
-    body = body.replace(b"\t", b" ")
-    while b"  " in body:
-        body = body.replace(b"  ", b" ")
-    body = body.replace(b" \r\n", b"\r\n")
-    body = _without_blank_lines(body)
-    return body and body + b"\r\n"
-
-
-def _simple_body(body: bytes) -> bytes:
-    return _without_blank_lines(body) + b"\r\n"
-
-
-def _without_blank_lines(body: bytes) -> bytes:
-    end = len(body)
-    while body.endswith(b"\r\n", 0, end):
-        end -= 2
-    return body[:end]
