@@ -34,6 +34,7 @@ async def list_(session: Session, command: Command) -> Done:
         entries = list(_entries(args, found, subscribed))
         listed = [place for _, place, _, _ in entries if place is not None]
         freeable = await status.reclaimable(tx, listed, status_items)
+        fresh = await status.recent(tx, session, listed, status_items)
         annotations = await metadata.lines(tx, session, listed, args.metadata)
     lines = []
     for name, place, attributes, childinfo in entries:
@@ -45,7 +46,7 @@ async def list_(session: Session, command: Command) -> Done:
         if name in annotations:
             lines.append(annotations[name])
         if status_items and place.rights & Right.READ:
-            lines.append(status.line(session, place, status_items, freeable))
+            lines.append(status.line(session, place, status_items, freeable, fresh))
     session.send(b"".join(lines))
     return Done("LIST completed")
 

@@ -157,9 +157,14 @@ async def _first_recent(tx: Tx, session: Session, account_id: int, mailbox: Mail
     known = session.server.recent.known(account_id, mailbox.id)
     if known is not None or session.rev2:
         return known or mailbox.uidnext
+    return next(iter(await came_since_start(tx, session, account_id, mailbox)), mailbox.uidnext)
+
+
+async def came_since_start(tx: Tx, session: Session, account_id: int, mailbox: Mailbox) -> list[int]:
+    """The UIDs of mail that came since this process began; all of it is \\Recent until somebody selects the mailbox."""
     lo = max(1, mailbox.uidnext - _RECENT_WINDOW)
     rows = await fetch.rows(tx, account_id, mailbox.id, lo, mailbox.uidnext - 1, ("uid", "saved_at"))
-    return next((uid for uid, saved in rows if saved is not None and saved >= session.server.started), mailbox.uidnext)
+    return [uid for uid, saved in rows if saved is not None and saved >= session.server.started]
 
 
 def _describe(session: Session, mailbox: Mailbox, known: Known) -> None:

@@ -7,6 +7,7 @@ from typing import cast
 
 from mailcore import db
 from mailcore.imap.capabilities import Enabled
+from mailcore.imap.commands.select import came_since_start
 from mailcore.imap.registry import LOGGED_IN, Done, command
 from mailcore.imap.session import Session
 from mailcore.store import acl, quota
@@ -15,7 +16,8 @@ from mailcore.store.mailboxes import Mailbox
 from mailcore.wire.imap import response
 from mailcore.wire.imap.commands import Command, StatusArgs
 
-Reclaimable = Mapping[tuple[int, int], int]
+Numbers = Mapping[tuple[int, int], int]
+"""By account and mailbox."""
 
 _ITEMS: Mapping[str, Callable[[Mailbox], int | str]] = {
     "MESSAGES": lambda mailbox: mailbox.messages,
@@ -36,7 +38,8 @@ async def status(session: Session, command: Command) -> Done:
     async with db.read() as tx:
         place = (await acl.resolve(tx, session.account_id, args.mailbox)).require(Right.READ)
         freeable = await reclaimable(tx, [place], args.items)
-    session.send(line(session, place, args.items, freeable))
+        fresh = await recent(tx, session, [place], args.items)
+    session.send(line(session, place, args.items, freeable, fresh))
     return Done("STATUS completed")
 
 
@@ -46,8 +49,24 @@ def note_items(session: Session, items: Sequence[str]) -> None:
         session.enabled |= Enabled.CONDSTORE
 
 
-async def reclaimable(tx: db.Tx, places: Iterable[Place], items: Sequence[str]) -> Reclaimable:
-    """What DELETED-STORAGE says (RFC 9208 §4.1.4), by account and mailbox, if it is asked for."""
+async def recent(tx: db.Tx, session: Session, places: Iterable[Place], items: Sequence[str]) -> Numbers:
+    """What RECENT says, if it is asked for."""
+    if "RECENT" not in items:
+        return {}
+    found: dict[tuple[int, int], int] = {}
+    for place in places:
+        key, mailbox = (place.account_id, place.mailbox.id), place.mailbox
+        known = session.server.recent.known(*key)
+        if known is not None:
+            # Exact only where messages since the last SELECT still lie at the end, which is what \\Recent is about.
+            found[key] = min(mailbox.messages, max(0, mailbox.uidnext - known))
+        elif mailbox.messages:
+            found[key] = len(await came_since_start(tx, session, place.account_id, mailbox))
+    return found
+
+
+async def reclaimable(tx: db.Tx, places: Iterable[Place], items: Sequence[str]) -> Numbers:
+    """What DELETED-STORAGE says (RFC 9208 §4.1.4), if it is asked for."""
     if "DELETED-STORAGE" not in items:
         return {}
     wanted: dict[int, list[int]] = {}
@@ -61,7 +80,7 @@ async def reclaimable(tx: db.Tx, places: Iterable[Place], items: Sequence[str]) 
     return found
 
 
-def line(session: Session, place: Place, items: Sequence[str], freeable: Reclaimable) -> bytes:
+def line(session: Session, place: Place, items: Sequence[str], freeable: Numbers, fresh: Numbers) -> bytes:
     """* STATUS name (...)."""
     account_id, mailbox = place.account_id, place.mailbox
     values: dict[str, int | str | None] = {}
@@ -73,9 +92,7 @@ def line(session: Session, place: Place, items: Sequence[str], freeable: Reclaim
         elif item == "MAILBOXID":
             values[item] = session.object_id("F", account_id, mailbox.id)
         elif item == "RECENT":
-            known = session.server.recent.known(account_id, mailbox.id)
-            # Exact only where messages since the last SELECT still lie at the end, which is what \\Recent is about.
-            values[item] = 0 if known is None else min(mailbox.messages, max(0, mailbox.uidnext - known))
+            values[item] = fresh.get((account_id, mailbox.id), 0)
         else:
             values[item] = _ITEMS[item](mailbox)
     return response.status_data_line(place.name, values, utf8=session.utf8)
