@@ -200,8 +200,7 @@ def _disk(conf: Conf) -> Iterator[Finding]:
 
 
 def _listeners(conf: Conf) -> Iterator[Finding]:
-    note = preflight.read_note(conf.data)
-    remedy = "start `make up`" if note is None else "look into its output for the reason"
+    remedy = "look into the output of `make up` for the reason" if preflight.runs(conf.data) else "start `make up`"
     answers = {
         "http_port": lambda: probes.http_ok(conf.bind, conf.http_port, "/readyz"),
         "smtp_port": lambda: probes.greets(conf.bind, conf.smtp_port, b"220", conf.proxy_from),
@@ -212,14 +211,13 @@ def _listeners(conf: Conf) -> Iterator[Finding]:
         "imap_port": lambda: probes.greets(conf.bind, conf.imap_port, b"* OK", conf.proxy_from),
         "imaps_port": lambda: probes.listens(conf.bind, conf.imaps_port),
     }
-    open_ports = []
+    open_ports: list[str] = []
+    silent: list[str] = []
     for name, _variable, purpose in preflight.PORTS:
-        port = getattr(conf, name)
-        if name in answers and port:
-            if answers[name]():
-                open_ports.append(str(port))
-            else:
-                yield Finding(Level.WRONG, "ports", f"port {port} ({purpose}) does not answer", remedy)
+        if port := getattr(conf, name):
+            (open_ports if answers[name]() else silent).append(f"{port} ({purpose})")
+    if silent:
+        yield Finding(Level.WRONG, "ports", "no answer: " + ", ".join(silent), remedy)
     if open_ports:
         yield Finding(Level.OK, "ports", "answering: " + ", ".join(open_ports))
 

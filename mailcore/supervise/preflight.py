@@ -109,12 +109,17 @@ def read_note(data: Path) -> dict[str, Any] | None:
     return note
 
 
+def runs(data: Path) -> dict[str, Any] | None:
+    """The note of an installation that runs; None where there is none, or only what one that was killed left behind."""
+    note = read_note(data)
+    alive = note and any(launch.process_age(pid) == age for pid, age in note["children"].values())
+    return note if alive else None
+
+
 def as_it_runs(conf: Conf) -> Conf:
     """These settings, with those of the installation that runs in the data directory where they are others."""
-    note = read_note(conf.data) or {}
-    if any(launch.process_age(pid) == age for pid, age in note.get("children", {}).values()):
-        return replace(conf, **note["settings"])
-    return conf
+    note = runs(conf.data)
+    return replace(conf, **note["settings"]) if note else conf
 
 
 def exports(conf: Conf) -> str:

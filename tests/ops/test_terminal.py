@@ -43,7 +43,7 @@ def test_doctor_in_another_terminal_names_the_settings_that_it_lacks(running: In
     exports = dict(pair.split("=") for pair in lines[1].partition("-> export ")[2].split())
     expected = {f"MAILSTEAD_{name}_PORT": str(running.ports[name]) for name in ("HTTP", "SMTP", "IMAP", "IMAPS")}
     assert expected.items() <= exports.items() and exports["MAILSTEAD_HOSTNAME"] == "mail.example.test"
-    assert f"answering: {running.ports['HTTP']}, " in done.stdout
+    assert f"answering: {running.ports['HTTP']} (web), " in done.stdout
     other = other_terminal(running)
     other.environ |= exports
     assert "this terminal" not in other.run("doctor", "--no-dns").stdout
