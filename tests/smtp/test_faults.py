@@ -278,7 +278,7 @@ async def test_a_taken_port_is_one_clear_line(village: Village, tmp_path: Path) 
         out, err = await asyncio.wait_for(server.communicate(), 60)
     assert server.returncode == 1
     assert out == b""
-    assert err.decode().splitlines() == [f"CommandError: port {ports[0]} for SMTP (mx) on {conf.bind} is taken"]
+    assert err.decode().splitlines() == [f"port {ports[0]} for SMTP (mx) on {conf.bind} is taken"]
 
 
 async def test_two_processes_share_the_ports(village: Village, tmp_path: Path) -> None:

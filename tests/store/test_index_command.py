@@ -49,7 +49,7 @@ def test_what_cannot_be_done_is_said(accounts: list[int]) -> None:
     for arguments in ((), ("--all", ANN)):
         with pytest.raises(CommandError, match="Say which"):
             reindex(*arguments)
-    with pytest.raises(CommandError, match=r"No such account: nobody@example\.test"):
+    with pytest.raises(CommandError, match=r"There is no account nobody@example\.test"):
         reindex(ANN, "nobody@example.test")
     with db.django_transaction() as tx:
         db.run_sync(index_build.claim(tx, accounts[0]))
