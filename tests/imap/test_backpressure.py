@@ -22,6 +22,8 @@ from tests.imap.process import MailProcess, mail_process
 from tests.imap.running import HOST, Running
 from tests.waiting import until
 
+pytestmark = pytest.mark.usefixtures("db")  # a test that runs alone needs it, too
+
 MEGABYTE = 1024 * 1024
 COPIES, SMALL = 100, 4_000
 NOISE = os.urandom(MEGABYTE).hex().encode()

@@ -19,6 +19,8 @@ from tests.imap.conftest import Person
 from tests.imap.running import Running
 from tests.imap.test_limits import Wire
 
+pytestmark = pytest.mark.usefixtures("db")  # a test that runs alone needs it, too
+
 MESSAGE = 2 * 1024 * 1024
 AFTER = after_login(MESSAGE)
 

@@ -24,6 +24,8 @@ from tests.imap.running import HOST, Running
 from tests.imap.test_limits import Wire
 from tests.waiting import PATIENCE, until
 
+pytestmark = pytest.mark.usefixtures("db")  # a test that runs alone needs it, too
+
 LIMITS = Limits(login=1.0, pace=64, stalled=1_000, shutdown=1.0, output=16 * 1024)
 DRIP = 0.05
 

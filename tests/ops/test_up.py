@@ -203,13 +203,21 @@ def test_sigterm_stops_everything_in_order(running: Installation) -> None:
     assert running.output().rstrip().endswith("stopped")
 
 
-def test_doctor_says_what_a_stopped_installation_lacks(running: Installation) -> None:
-    status, wrong = findings(running)
+@pytest.fixture
+def stopped(running: Installation) -> Installation:
+    """The same, where nothing runs any more."""
+    if running.process is not None and running.process.poll() is None:
+        running.stop()
+    return running
+
+
+def test_doctor_says_what_a_stopped_installation_lacks(stopped: Installation) -> None:
+    status, wrong = findings(stopped)
     assert status == 1
     assert set(wrong) == {"ports", "redis", "database"}
     (silent,) = wrong["ports"]
-    assert silent.startswith("no answer: ") and f", {running.ports['SMTP']} (SMTP), " in silent
-    assert wrong["database"][0].startswith(f"nothing is running in {running.data}: start `make up` first")
+    assert silent.startswith("no answer: ") and f", {stopped.ports['SMTP']} (SMTP), " in silent
+    assert wrong["database"][0].startswith(f"nothing is running in {stopped.data}: start `make up` first")
 
 
 def test_a_slip_in_the_data_directory_makes_none(running: Installation, tmp_path: Path) -> None:
@@ -230,8 +238,8 @@ def test_a_command_without_a_verb_names_its_verbs(running: Installation, name: s
     assert line.endswith("say which. `--help` after it explains it.") and done.stdout == ""
 
 
-def test_other_commands_say_that_nothing_runs(running: Installation) -> None:
-    done = running.run("account", "list")
+def test_other_commands_say_that_nothing_runs(stopped: Installation) -> None:
+    done = stopped.run("account", "list")
     assert done.returncode == 1
     assert "start `make up` first" in one_line(done)
 
