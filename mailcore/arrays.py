@@ -20,6 +20,8 @@ from psycopg.pq import Format
 _HEADER = struct.Struct("!iiIii")  # dimensions, has NULLs, element type, length, lower bound
 _EMPTY = struct.Struct("!iiI")
 _LENGTH = struct.Struct("!i").pack
+_INT4 = struct.Struct("!ii").pack  # with the length before it
+_INT8 = struct.Struct("!iq").pack
 _NULL = _LENGTH(-1)
 _BOOLS = {True: b"\0\0\0\1\1", False: b"\0\0\0\1\0", None: _NULL}
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
@@ -35,14 +37,14 @@ class Array:
 
     def __init__(self, values: Sequence[Any]) -> None:
         if values:
-            # Of two values Python's `+` holds every other thread up until it is done, `join` of megabytes does not.
-            header = _HEADER.pack(1, int(None in values), self.element, len(values), 1)
-            self.data = b"".join((header, self.encode(values)))
+            # One `join`, so that megabytes are copied once; Python's `+` would hold every other thread up meanwhile.
+            self.data = b"".join((_HEADER.pack(1, None in values, self.element, len(values), 1), *self.encode(values)))
         else:
             self.data = _EMPTY.pack(0, 0, self.element)
 
     @staticmethod
-    def encode(values: Sequence[Any]) -> bytes:
+    def encode(values: Sequence[Any]) -> Sequence[bytes]:
+        """The elements, each with its length before it, in pieces."""
         raise NotImplementedError
 
 
@@ -51,10 +53,8 @@ class Int8s(Array):
     element = 20
 
     @staticmethod
-    def encode(values: Sequence[int | None]) -> bytes:
-        if None in values:
-            return _join([None if value is None else value.to_bytes(8, signed=True) for value in values])
-        return struct.pack("!" + "iq" * len(values), *[part for value in values for part in (8, value)])
+    def encode(values: Sequence[int | None]) -> Sequence[bytes]:
+        return [_NULL if value is None else _INT8(8, value) for value in values]
 
 
 class Int4s(Array):
@@ -62,8 +62,8 @@ class Int4s(Array):
     element = 23
 
     @staticmethod
-    def encode(values: Sequence[int]) -> bytes:
-        return struct.pack("!" + "ii" * len(values), *[part for value in values for part in (4, value)])
+    def encode(values: Sequence[int]) -> Sequence[bytes]:
+        return [_INT4(4, value) for value in values]
 
 
 class Bools(Array):
@@ -71,24 +71,24 @@ class Bools(Array):
     element = 16
 
     @staticmethod
-    def encode(values: Sequence[bool | None]) -> bytes:
-        return b"".join([_BOOLS[value] for value in values])
+    def encode(values: Sequence[bool | None]) -> Sequence[bytes]:
+        return [_BOOLS[value] for value in values]
 
 
-def _join(values: Iterable[bytes | None]) -> bytes:
+def _measured(values: Iterable[bytes | None]) -> Sequence[bytes]:
     parts: list[bytes] = []
     for value in values:
         if value is None:
             parts.append(_NULL)
         else:
             parts += (_LENGTH(len(value)), value)
-    return b"".join(parts)
+    return parts
 
 
 class Byteas(Array):
     __slots__ = ()
     element = 17
-    encode = staticmethod(_join)
+    encode = staticmethod(_measured)
 
 
 class Texts(Array):
@@ -96,8 +96,8 @@ class Texts(Array):
     element = 25
 
     @staticmethod
-    def encode(values: Sequence[str | None]) -> bytes:
-        return _join([None if value is None else value.encode() for value in values])
+    def encode(values: Sequence[str | None]) -> Sequence[bytes]:
+        return _measured([None if value is None else value.encode() for value in values])
 
 
 class Timestamps(Array):
@@ -107,10 +107,8 @@ class Timestamps(Array):
     element = 1184
 
     @staticmethod
-    def encode(values: Sequence[datetime | None]) -> bytes:
-        return _join(
-            [None if value is None else ((value - _EPOCH) // _MICROSECOND).to_bytes(8, signed=True) for value in values]
-        )
+    def encode(values: Sequence[datetime | None]) -> Sequence[bytes]:
+        return [_NULL if value is None else _INT8(8, (value - _EPOCH) // _MICROSECOND) for value in values]
 
 
 class Dates(Array):
@@ -118,10 +116,8 @@ class Dates(Array):
     element = 1082
 
     @staticmethod
-    def encode(values: Sequence[date | None]) -> bytes:
-        return _join(
-            [None if value is None else (value.toordinal() - _EPOCH_DAY).to_bytes(4, signed=True) for value in values]
-        )
+    def encode(values: Sequence[date | None]) -> Sequence[bytes]:
+        return [_NULL if value is None else _INT4(4, value.toordinal() - _EPOCH_DAY) for value in values]
 
 
 def _dumper(array: int) -> type[Dumper]:

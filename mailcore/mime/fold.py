@@ -13,6 +13,7 @@ FOLD_VERSION = 1
 
 SPACES = re.compile(rb"  +")  # to be replaced by one
 LONE_CR = re.compile(rb"\r(?!\n)")
+_SHORT = 64  # longer ASCII is folded sooner as Latin-1
 _MAX_MARKS = 30  # combining marks in a row; the Stream-Safe Text Format of UAX #15 draws the same line
 
 
@@ -22,6 +23,8 @@ def fold(text: str) -> str:
     NUL and lone surrogates are dropped, and so are combining marks after the 30th in a row (normalising them takes
     quadratic time). Never raises.
     """
+    if len(text) <= _SHORT and text.isascii() and "\0" not in text:
+        return " ".join(text.lower().split())
     try:
         octets = text.encode("latin-1")
     except UnicodeEncodeError:

