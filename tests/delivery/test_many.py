@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -108,6 +110,23 @@ async def test_a_claim_reads_what_it_claims_however_much_waits(
             claims = await queue.claim(tx, destination="far.example", share=share, by_priority=by_priority)
             assert len(claims) == 16 and all(claim.sender.startswith(f"ann@{found}") for claim in claims)
             assert await read_by(tx) - before < 1000, plan
+
+
+async def test_workers_that_claim_of_some_senders_at_one_time_get_each_recipient_once(here: World) -> None:
+    await fill(300)
+    claimed: Counter[int] = Counter()
+
+    async def work() -> None:
+        left = True
+        while left:
+            async with db.transaction() as tx:
+                claims = await queue.claim(tx, destination="far.example", share=NEWS)
+            claimed.update(claim.recipient_id for claim in claims)
+            left = bool(claims) or sum(claimed.values()) < 300
+
+    async with asyncio.timeout(60):
+        await asyncio.gather(*(work() for _ in range(5)))
+    assert len(claimed) == 300 and set(claimed.values()) == {1}
 
 
 async def test_what_is_late_is_read_until_its_sender_knows_and_no_more(here: World) -> None:
