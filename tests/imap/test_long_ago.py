@@ -65,3 +65,23 @@ def test_whatever_is_not_there_has_vanished_for_who_was_away_too_long(imap: Runn
     here = _lines(client, f"SELECT INBOX (QRESYNC ({validity} {after}))")
     assert _vanished(here) == [], "what it asks for is remembered"
     client.logout()
+
+
+def test_what_left_another_mailbox_long_ago_is_not_asked_of_this_one(imap: Running, alice: Person) -> None:
+    for _ in range(3):
+        imap.deliver(alice.account_id, b"Subject: s\r\n\r\nb\r\n")
+    client = _client(imap, alice)
+    _lines(client, "SELECT INBOX")
+    _lines(client, r"UID STORE 2 +FLAGS.SILENT (\Deleted)")
+    _lines(client, "EXPUNGE")
+    opened = _lines(client, "SELECT INBOX")
+    state, validity = _number(opened, "HIGHESTMODSEQ"), _number(opened, "UIDVALIDITY")
+    _lines(client, "CREATE Other")
+    _lines(client, "COPY 1 Other")
+    _lines(client, "SELECT Other")
+    _lines(client, r"STORE 1 +FLAGS.SILENT (\Deleted)")
+    _lines(client, "EXPUNGE")
+    assert imap.call(_forget()) == 2
+    assert _vanished(_lines(client, f"SELECT INBOX (QRESYNC ({validity} {state}))")) == []
+    assert _vanished(_lines(client, f"SELECT INBOX (QRESYNC ({validity} {state - 1}))")) == [b"* VANISHED (EARLIER) 2"]
+    client.logout()

@@ -101,8 +101,9 @@ async def _load(session: Session, args: SelectArgs, read_only: bool) -> changes.
         account_id, mailbox = place.account_id, place.mailbox
         known = await _known(tx, session, account_id, mailbox)
         first_recent = await _first_recent(tx, session, account_id, mailbox)
-        if args.qresync is not None and args.qresync.uidvalidity == mailbox.uidvalidity:
-            resync = await changes.mailbox(tx, account_id, mailbox.id, args.qresync.modseq)
+        asked = args.qresync
+        if asked is not None and asked.uidvalidity == mailbox.uidvalidity and asked.modseq < mailbox.highest_modseq:
+            resync = await changes.mailbox(tx, account_id, mailbox.id, asked.modseq)
     uids = server.uid_lists.share(account_id, mailbox.id, known)
     view = Selected(
         mailbox.id,
