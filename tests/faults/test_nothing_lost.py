@@ -95,7 +95,7 @@ def storm(folder: Path, messages: int, kills: int, rate: float, seed: int, *, fu
             MAILSTEAD_OUT_ALLOW="127.0.0.0/8",
         ) as made:
             made.start()
-            made.wait_ready(180)
+            made.wait_ready()
             command(made, "domain", "add", HOME)
             command(made, "domain", "policy", HOME, "recipients-per-hour=none", "recipients-per-day=none")
             for person in PEOPLE:

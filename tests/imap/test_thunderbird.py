@@ -21,13 +21,13 @@ from imapclient import IMAPClient
 
 from tests.imap.thunderbird import Thunderbird, thunderbird
 from tests.ops.installation import Installation, installation
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.programs("thunderbird", "Xvfb")
 
 HOST, DOMAIN = "mail.home.example", "home.example"
 ANN, BOB, PASSWORD = "ann@home.example", "bob@home.example", "correct horse battery"
 COUNTS = {"INBOX": 30, "Archive": 20}
-PATIENCE = 60.0
 
 # What the account hub does when somebody has typed name, address and password, and confirmed the certificate.
 SET_UP = """
@@ -112,7 +112,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     folder.chmod(0o711)
     with installation(folder / "data", MAILSTEAD_HOSTNAME=HOST, MAILSTEAD_CHECKS="off") as made:
         made.start()
-        made.wait_ready(120)
+        made.wait_ready()
         for address in (ANN, BOB):
             done = made.run("account", "add", address, "--password", PASSWORD)
             assert done.returncode == 0, done.stdout + done.stderr

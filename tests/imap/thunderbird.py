@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.waiting import PATIENCE
+
 # What every script can use. `finished` waits for an operation on a folder that reports to a listener of URLs.
 PRELUDE = """
 const { MailServices } = ChromeUtils.importESModule("resource:///modules/MailServices.sys.mjs");
@@ -53,8 +55,8 @@ QUIET: Mapping[str, bool | int | str] = {
     "services.settings.server": "",
     "toolkit.startup.max_resumed_crashes": -1,
 }
-START_LIMIT = 90.0
-SCRIPT_LIMIT = 60.0
+START_LIMIT = 300.0
+SCRIPT_LIMIT = PATIENCE
 
 
 class ScriptError(AssertionError):

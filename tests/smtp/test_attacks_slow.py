@@ -67,7 +67,7 @@ async def test_slow_loris_silent(village: Village, tmp_path: Path, stage: str) -
     name = "submission" if stage == "in AUTH" else "mx"
     async with running(tmp_path) as world, world.client(name, hello=False) as client:
         client.say(STAGES[stage])
-        await asyncio.sleep(0.8)
+        await asyncio.sleep(0.05)
         client.say(b"\r\n.\r\n" + b"x" * 84 + b"\r\nQUIT\r\n")
         heard = "more"
         while heard and not heard.startswith("221"):
