@@ -25,7 +25,7 @@ user-agent newsgroups content-type content-transfer-encoding mime-version conten
 list-id list-post list-unsubscribe list-subscribe list-help list-archive x-label x-original-to x-spam-flag x-spam-status
 auto-submitted precedence return-path disposition-notification-to x-tuid delivered-to
 """.split()
-_NUMBERS = {name: number for number, name in enumerate(_NAMES)}
+NUMBERS = {name: number for number, name in enumerate(_NAMES)}
 CACHED_FIELDS: frozenset[bytes] = frozenset(_NAMES)
 
 _MOST_FIELDS = 31
@@ -36,13 +36,13 @@ _ARRANGEMENTS = 1_000
 _Bounds = Callable[[bytes], tuple[int, ...]]
 
 
-def index(names: Sequence[bytes], fields: Sequence[bytes]) -> bytes:
-    """The index of raw fields, whose names are given in lower case; empty where there is none."""
+def index(numbers: bytes | bytearray, fields: Sequence[bytes]) -> bytes:
+    """The index of raw fields, given with the NUMBERS of their names; empty where there is none."""
     count = len(fields)
     bounds = list(accumulate(map(len, fields), initial=3 * count + 3))
     if not 0 < count <= _MOST_FIELDS or bounds[-1] > _MOST_OCTETS or not fields[-1].endswith(b"\n"):
         return b""
-    return struct.pack(f"!B{count}s{count + 1}H", count, bytes([_NUMBERS[name] for name in names]), *bounds)
+    return struct.pack(f"!B{count}s{count + 1}H", count, numbers, *bounds)
 
 
 def picker(names: frozenset[bytes]) -> Callable[[bytes], bytes]:
@@ -50,7 +50,7 @@ def picker(names: frozenset[bytes]) -> Callable[[bytes], bytes]:
 
     `names` are lower case and in CACHED_FIELDS.
     """
-    wanted = {_NUMBERS[name] for name in names}
+    wanted = {NUMBERS[name] for name in names}
     known: dict[bytes, _Bounds] = {}
 
     def pick(kept: bytes) -> bytes:

@@ -24,19 +24,20 @@ def parse(raw: bytes) -> Derived:
     fields: Fields = {}
     mime_fields: dict[bytes, bytes] = {}
     kept: list[bytes] = []
-    names: list[bytes] = []
+    numbers = bytearray()
     found = headers.fields(scanned)
     for field, name, value in found:
         name = name.lower()
-        if name in CACHED_FIELDS:
+        number = cached.NUMBERS.get(name)
+        if number is not None:
             kept.append(field)
-            names.append(name)
+            numbers.append(number)
         if name in FIELDS:
             fields.setdefault(name, []).append(value)
         elif name in MIME_FIELDS:
             mime_fields.setdefault(name, value)
     if scanned is block:
-        index, lines = cached.index(names, kept), b"".join(kept)
+        index, lines = cached.index(numbers, kept), b"".join(kept)
     else:
         index, lines = b"", headers.header_fields(block, CACHED_FIELDS)[:-2]
 
