@@ -65,14 +65,17 @@ class OutboundRecipient(models.Model):
     class Meta:
         db_table = "outbound_recipient"
         indexes = [
-            models.Index(fields=["next_attempt_at"], name="outbound_due", condition=models.Q(state="queued")),
+            # By age; the priority is there so that a claim passes over what may wait without reading it.
             models.Index(
-                fields=["destination", "next_attempt_at"],
+                fields=["next_attempt_at", "priority"], name="outbound_due", condition=models.Q(state="queued")
+            ),
+            models.Index(
+                fields=["destination", "next_attempt_at", "priority"],
                 name="outbound_destination",
                 condition=models.Q(state="queued"),
             ),
             models.Index(
-                fields=["destination", "sender_domain", "next_attempt_at"],
+                fields=["destination", "sender_domain", "next_attempt_at", "priority"],
                 name="outbound_sender",
                 condition=models.Q(state="queued"),
             ),

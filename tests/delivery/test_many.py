@@ -62,8 +62,9 @@ async def test_what_one_worker_finds_dead_or_alive_another_one_hears_of(here: Wo
     assert not engine._knowledge.is_suspect("far.example")
 
 
-async def fill(count: int) -> None:
-    """Mail of one domain's senders that has waited for long, all for one destination, and behind it some of others."""
+async def fill(count: int, priority: int = 0) -> None:
+    """Mail of one domain's senders, of this priority, that has waited for long, all for one destination, and behind it
+    some ordinary mail of others."""
     async with db.transaction() as tx:
         await tx.execute(
             "INSERT INTO outbound (trace_id, sender, blob, size, by_mode) SELECT 't' || n, 'ann@' || CASE WHEN n <= %s"
@@ -72,9 +73,11 @@ async def fill(count: int) -> None:
             (count, count + 50),
         )
         await tx.execute(
-            "INSERT INTO outbound_recipient (outbound_id, address, destination, sender_domain, next_attempt_at) SELECT"
-            " id, 'Bob' || id || '@far.example', 'far.example', split_part(sender, '@', 2), now() - interval '1 hour'"
-            " + make_interval(secs => id / 1000.0) FROM outbound ORDER BY id"
+            "INSERT INTO outbound_recipient (outbound_id, address, destination, sender_domain, priority,"
+            " next_attempt_at) SELECT id, 'Bob' || id || '@far.example', 'far.example', split_part(sender, '@', 2),"
+            " CASE WHEN sender = 'ann@news.test' THEN %s ELSE 0 END, now() - interval '1 hour'"
+            " + make_interval(secs => id / 1000.0) FROM outbound ORDER BY id",
+            (priority,),
         )
 
 
@@ -90,6 +93,7 @@ async def read_by(tx: db.AsyncTx) -> int:
 
 CALM = Share("far.example", None, ["news.test"])
 NEWS = Share("far.example by rule 1", ["news.test"], [])
+EVERYBODY = Share("far.example by rule 3", None, [])
 FEW = Share("far.example by rule 2", ["%.test"], ["news.test", "calm1.test", "calm2.test"])
 
 
@@ -109,6 +113,23 @@ async def test_a_claim_reads_what_it_claims_however_much_waits(
             before = await read_by(tx)
             claims = await queue.claim(tx, destination="far.example", share=share, by_priority=by_priority)
             assert len(claims) == 16 and all(claim.sender.startswith(f"ann@{found}") for claim in claims)
+            assert await read_by(tx) - before < 1000, plan
+
+
+@pytest.mark.parametrize(
+    "where", [{}, {"destination": "far.example"}, {"destination": "far.example", "share": EVERYBODY}]
+)
+async def test_what_may_wait_is_not_read_for_what_is_behind_it(here: World, where: dict[str, Any]) -> None:
+    await fill(5000, priority=-9)
+    async with db.transaction() as tx:
+        await tx.execute("ANALYZE outbound")
+        await tx.execute("ANALYZE outbound_recipient")
+    for plan in ("force_custom_plan", "force_generic_plan"):
+        async with db.transaction() as tx:
+            await tx.execute(f"SET LOCAL plan_cache_mode = {plan}")
+            before = await read_by(tx)
+            claims = await queue.claim(tx, **where, by_priority=True)
+            assert len(claims) == 16 and {claim.priority for claim in claims} == {0}
             assert await read_by(tx) - before < 1000, plan
 
 
