@@ -191,11 +191,12 @@ class AsyncTx:
         try:
             return await libpq.results(pgconn, take)
         except asyncio.CancelledError:
-            # Rows on their way are read past, so that the connection is good again; if not, the pool closes it.
-            with suppress(psycopg.Error, TimeoutError):
-                await self._connection.cancel_safe(timeout=CANCEL_SECONDS)
-                async with asyncio.timeout(CANCEL_SECONDS):
-                    await libpq.results(pgconn, take and (lambda _: None))
+            if pgconn.transaction_status == TransactionStatus.ACTIVE:  # or all of the answer is here already
+                # Rows on their way are read past, so that the connection is good again; if not, the pool closes it.
+                with suppress(psycopg.Error, TimeoutError):
+                    await self._connection.cancel_safe(timeout=CANCEL_SECONDS)
+                    async with asyncio.timeout(CANCEL_SECONDS):
+                        await libpq.results(pgconn, take and (lambda _: None))
             raise
 
     async def stream(self, query: str, values: Sequence[arrays.Array], take: Callable[[bytes | None], object]) -> None:
