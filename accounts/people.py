@@ -117,6 +117,8 @@ def remove_domain_alias(name: str) -> None:
 
 @transaction.atomic
 def _create_domain(name: str, alias_of: Domain | None) -> Domain:
+    if "." not in name:  # other servers take no mail from one (RFC 7085)
+        raise PeopleError(f"{name} has no dot: a mail domain is one such as example.org.")
     taken = PeopleError(f"Domain {name} is hosted here already.")
     if Domain.objects.filter(name=name).exists():  # asked first, so that Postgres has no error to log
         raise taken
@@ -211,6 +213,11 @@ def enable_account(account: Account) -> None:
     """Undo disable_account."""
     account.is_active = True
     account.save(update_fields=["is_active"])
+
+
+def has_administrator() -> bool:
+    """Whether anybody who may sign in administers the whole installation."""
+    return Account.objects.filter(is_superuser=True, is_active=True).exists()
 
 
 @transaction.atomic

@@ -21,7 +21,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Count, Min, Q
 from django.utils import timezone
 
-from accounts import policies
+from accounts import people, policies
 from accounts.models import Account, Domain
 from mailcore import db, dnscheck, tls
 from mailcore.certificates import health
@@ -254,7 +254,7 @@ def _migrations(_conf: Conf) -> Iterator[Finding]:
 def _people(_conf: Conf) -> Iterator[Finding]:
     if not Domain.objects.exists():
         yield Finding(Level.WRONG, "people", "no domain is hosted", "run `manage.py domain add NAME`")
-    elif not Account.objects.filter(is_superuser=True, is_active=True).exists():
+    elif not people.has_administrator():
         yield Finding(Level.HINT, "people", "nobody is an administrator", "run `manage.py account add ADDRESS --admin`")
 
 

@@ -143,6 +143,25 @@ def test_an_account_is_listed_shown_disabled_enabled_and_removed_with_its_mail(e
         assert db.run_sync(mailboxes.all(tx, bob)) == []
 
 
+@pytest.mark.parametrize("verb", [("disable",), ("remove", "--yes")])
+def test_whoever_takes_the_last_administrator_away_hears_of_it(example: None, verb: tuple[str, ...]) -> None:
+    run("account", "add", "alice@example.org", "--admin")
+    run("account", "add", "carol@example.org", "--admin")
+    run("account", "add", "bob@example.org")
+    said = []
+    for who in ("carol", "bob", "alice"):
+        err = io.StringIO()
+        call_command("account", verb[0], f"{who}@example.org", *verb[1:], stdout=io.StringIO(), stderr=err)
+        said.append(err.getvalue())
+    assert said[:2] == ["", ""] and "No administrator can sign in now: `manage.py account add" in said[2]
+
+
+@pytest.mark.parametrize("verb", [("add", "nodot"), ("alias", "add", "nodot", "example.org")])
+def test_a_domain_that_no_mail_can_come_for_is_refused(example: None, verb: tuple[str, ...]) -> None:
+    assert "nodot has no dot" in refused("domain", *verb)
+    assert Domain.objects.count() == 1
+
+
 def test_a_question_that_is_not_answered_changes_nothing(
     example: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

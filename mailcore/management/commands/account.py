@@ -118,6 +118,7 @@ class Command(base.Command):
         account = people.get_account(options["address"])
         people.disable_account(account)
         self.stdout.write(f"Account {account.address} is disabled.")
+        self._warn_without_administrator(account.is_superuser)
 
     def enable(self, options: dict[str, Any]) -> None:
         account = people.get_account(options["address"])
@@ -126,12 +127,17 @@ class Command(base.Command):
 
     def remove(self, options: dict[str, Any]) -> None:
         account = people.get_account(options["address"])
-        address = account.address
+        address, was_administrator = account.address, account.is_superuser
         self.confirm(f"All mail of {address} will be lost.", options)
         changed = provision.remove_account(account)
         self.stdout.write(f"Account {address} removed.")
         if changed:
             self.stdout.write(f"No longer leading to it: {', '.join(changed)}.")
+        self._warn_without_administrator(was_administrator)
+
+    def _warn_without_administrator(self, was_administrator: bool) -> None:
+        if was_administrator and not people.has_administrator():
+            self.stderr.write("No administrator can sign in now: `manage.py account add ADDRESS --admin` makes one.")
 
     def _password(self, address: str, options: dict[str, Any], *, ask: bool) -> tuple[str, bool]:
         """The password that the options give, and whether it was generated; a weak one is refused, as on the web."""
