@@ -72,6 +72,11 @@ def needs_parts(items: Sequence[FetchItem]) -> bool:
     )
 
 
+def may_fail(items: Sequence[FetchItem]) -> bool:
+    """Whether `wanted` may refuse a message."""
+    return any(isinstance(item, FetchBinary | FetchBinarySize) for item in items)
+
+
 def wanted(items: Sequence[FetchItem], rows: Rows) -> Iterator[Wanted]:
     """The slices of each message. Raises Refused (UNKNOWN-CTE)."""
     with_parts = needs_parts(items)

@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
+from mailcore.imap import bodies
 from mailcore.imap.errors import Refused, no
 from mailcore.wire.imap import parse, response
 from mailcore.wire.imap.commands import Command, FetchArgs
 from mailcore.wire.imap.errors import ImapSyntaxError
-from mailcore.wire.imap.fetch_item import FetchBinary, FetchBinarySize
 from mailcore.wire.imap.frames import Event, Frame
 from mailcore.wire.imap.numset import MAX_NUMBER
 
@@ -87,8 +87,8 @@ def waiting(session: Session, command: Command) -> Run | None:
     number = _single(args)
     if not number or view.dirty or not view.quiet or args.changedsince is not None or args.partial is not None:
         return None
-    if any(isinstance(item, FetchBinary | FetchBinarySize) for item in args.items):
-        return None  # one of them can fail by its message
+    if bodies.may_fail(args.items):
+        return None
     event = session.connection.peek()
     found = _match(event)
     if found is None or not _alike(session, command, cast(Frame, event)):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from array import array
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import compress, repeat
@@ -204,6 +205,8 @@ class _Reader:
         rows, seqs = _known(await _rows(session, uids, seqs, plan.columns), uids, seqs)
         marked = False
         if plan.seen:
+            if bodies.may_fail(plan.bodies):  # what cannot be sent has not been seen
+                deque(bodies.wanted(plan.bodies, Rows.of(plan.columns, rows, seqs, session.view)), 0)
             rows, marked = await _mark_seen(session, plan.columns, rows)
         return Chunk(Rows.of(plan.columns, rows, seqs, session.view), None, marked)
 
