@@ -237,7 +237,7 @@ def _was_refused(detail: Mapping[str, Any], sent: bool) -> str:
 
 def _was_expanded(detail: Mapping[str, Any], _sent: bool) -> str:
     said = _expanded(dict(detail))
-    return f"This address {said}" if said else "Delivered: whoever reads mail for this address has it"
+    return f"This address {said}" if said else "Passed on to whoever reads mail for this address"
 
 
 def _was_stored(detail: Mapping[str, Any], _sent: bool) -> str:

@@ -270,6 +270,10 @@ def _message(
             states[printable(event.recipient)] = STATES[event.step]
         elif event.recipient is not None and event.step == "expanded" and not detail:
             states[printable(event.recipient)] = STATES["delivered"]
+        elif event.step == "dsn" and _original(event) and detail.get("kind") == "failed":
+            # What failed may be behind an address, where the viewer does not see it.
+            told = map(printable, detail.get("recipients", ()))
+            states |= {each: STATES["failed"] for each in told if each in states}
         if "mailbox" in detail:
             key = (event.account_id, detail["mailbox"])
             detail["mailbox"] = "a mailbox" if mailboxes is None else mailboxes.get(key)

@@ -280,5 +280,9 @@ async def test_the_history_says_of_which_address_the_sender_was_told(far: World)
     (told,) = [step for step in found if step.step == "dsn"]
     assert told.detail["recipients"] == [LIST]
     (seen,) = messages(found, Viewer(far.account, frozenset({ANN})))
-    assert "dsn" in [step.name for step in seen.steps]
+    assert [step.sentence for step in seen.steps[1:]] == [
+        "Passed on to whoever reads mail for this address",
+        "You were told by mail that it could not be delivered",
+    ]
+    assert seen.states == {LIST: "failed"}
     assert HIDDEN not in str(seen)
