@@ -73,6 +73,8 @@ def test_what_dkimpy_signs_counts_and_what_was_changed_does_not(kind: str, forms
 @given(st.text("ab \t\n.", max_size=40), st.text("ab \t", max_size=20), st.sampled_from(FORMS))
 @example("", "", FORMS[0])
 @example(" \n\t\n", " ", FORMS[3])
+@example("a" + "\n" * 9000, "", FORMS[0])
+@example("\n" * 4096, "", FORMS[3])
 def test_whatever_the_white_space_is(body: str, subject: str, forms: tuple[bytes, bytes]) -> None:
     raw = b"From: a@far.example\r\nSubject:" + subject.encode() + b"\r\n\r\n"
     if body:  # what comes by SMTP ends with a line's end
