@@ -92,7 +92,7 @@ async def tell_noted(tx: Tx, conf: Conf, outbound_ids: Sequence[int]) -> int:
     """Tell what was written down about these messages; returns of how many recipients."""
     found = [
         Notice(
-            replace(claim, address=claim.written_to or noted.address, orcpt=noted.orcpt),
+            _as_written(claim, noted),
             cast(Action, noted.action),
             Outcome(Verdict.LATER, Stage.ROUTE, noted.status, noted.text, remote=noted.is_remote),
             noted.host,
@@ -101,6 +101,12 @@ async def tell_noted(tx: Tx, conf: Conf, outbound_ids: Sequence[int]) -> int:
     ]
     await _tell(tx, conf, found)
     return len(found)
+
+
+def _as_written(claim: Claimed, noted: Noted) -> Claimed:
+    """A notice's claim under what the sender wrote to; since it was noted it may have been sent elsewhere, or back."""
+    written = claim.written_to or claim.address
+    return replace(claim, address=written, orcpt=noted.orcpt, written_to=written if noted.address != written else None)
 
 
 async def _tell(tx: Tx, conf: Conf, told: Sequence[Notice]) -> None:

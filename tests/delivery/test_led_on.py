@@ -10,6 +10,8 @@ from accounts import groups, people
 from accounts.addresses import parse_address
 from mailcore import db
 from mailcore.delivery import local
+from mailcore.delivery.outcome import Outcome, Stage, Verdict
+from mailcore.delivery.settle import Settled, settle
 from mailcore.inbound import recipients
 from mailcore.inbound.envelope import Envelope, Source
 from mailcore.inbound.receive import Receiver
@@ -267,6 +269,22 @@ async def test_what_an_administrator_sends_elsewhere_is_told_of_as_it_was_writte
     await far.deliver()
     (notice,) = await reports(far)
     assert notice.recipients[0]["Final-Recipient"] == f"rfc822; {LIST}"
+    assert says_nothing_of_it(notice)
+
+
+async def test_what_was_sent_back_to_whom_it_was_for_is_told_of_without_where_it_had_been(far: World) -> None:
+    await far.sink("127.0.0.2")
+    await send(far, ZOE)
+    async with db.transaction() as tx:
+        await queue_admin.redirect(tx, await queue_admin.rows(tx), HIDDEN)
+        (claim,) = await queue.claim(tx)
+        refused = Outcome(Verdict.LATER, Stage.RCPT, "4.1.1", f"450 4.1.1 {WORDS} not now", remote=True)
+        await settle(tx, [Settled(claim, refused, "mx.hidden.example", elapsed=5 * 3600)])
+        await queue_admin.redirect(tx, await queue_admin.rows(tx), ZOE)
+    await far.deliver()
+    assert await far.states() == {ZOE: "delivered"}
+    (notice,) = await reports(far)
+    assert (notice.recipients[0]["Final-Recipient"], notice.recipients[0]["Action"]) == (f"rfc822; {ZOE}", "delayed")
     assert says_nothing_of_it(notice)
 
 
