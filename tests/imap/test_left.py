@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
@@ -9,6 +10,8 @@ import psycopg
 import pytest
 
 from mailcore import db as drivers
+from mailcore.imap.commands.fetch import FIRST
+from mailcore.store.flags import SEEN
 from tests.imap.conftest import Person
 from tests.imap.running import Running
 from tests.imap.test_limits import Wire
@@ -26,6 +29,15 @@ def held(table: str) -> Iterator[None]:
     """Whatever reads or writes the table waits until the block ends."""
     with psycopg.connect(drivers.dsn()) as connection:
         connection.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE".encode())
+        yield
+        connection.rollback()
+
+
+@contextmanager
+def no_change(account_id: int) -> Iterator[None]:
+    """Whoever is to change something in the account waits until the block ends."""
+    with psycopg.connect(drivers.dsn()) as connection:
+        connection.execute("SELECT FROM account_state WHERE account_id = %s FOR UPDATE", (account_id,))
         yield
         connection.rollback()
 
@@ -81,6 +93,38 @@ def test_what_only_reads_ends_in_the_database_and_the_pool_keeps_its_connection(
     assert looker.execute("SELECT state FROM pg_stat_activity WHERE pid = %s", (backend,)).fetchall() == [("idle",)]
     with closing(selected(imap, alice)) as another:
         assert another.say(f"d {command}").startswith(b"d OK")
+
+
+def test_what_was_read_ahead_for_a_client_that_read_too_slowly_ends_with_it(
+    imap: Running, alice: Person, looker: psycopg.Connection
+) -> None:
+    large = b"Subject: x\r\n\r\n" + b"x" * 200_000
+    for _ in range(FIRST):
+        imap.deliver(alice.account_id, large, flags=SEEN)
+    imap.deliver(alice.account_id, b"Subject: x\r\n\r\nx")
+    wire = selected(imap, alice)
+    wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    with no_change(alice.account_id):
+        # The last message is to be marked as seen while the others are on their way: more than sockets hold.
+        leave_in(wire, "FETCH 1:* BODY[TEXT]", looker)
+        until(lambda: not waiting(looker) and not imap.server.leaving)
+    with closing(selected(imap, alice)) as another:
+        another.file.write(b"d SEARCH UNSEEN\r\n")
+        another.file.flush()
+        assert another.line() == b"* SEARCH %d\r\n" % (FIRST + 1)
+
+
+def test_what_was_marked_as_seen_is_told_when_it_cannot_be_sent(
+    imap: Running, alice: Person, looker: psycopg.Connection
+) -> None:
+    imap.deliver(alice.account_id, b"Subject: x\r\n\r\nx")
+    with closing(selected(imap, alice)) as wire, held("blob"):
+        wire.file.write(b"c FETCH 1 BODY[]\r\n")
+        wire.file.flush()
+        until(lambda: waiting(looker))
+        looker.execute("SELECT pg_terminate_backend(%s)", (*waiting(looker),))
+        assert wire.line() == b"* 1 FETCH (UID 1 FLAGS (\\Seen \\Recent))\r\n"
+        assert wire.line().startswith(b"c NO [UNAVAILABLE]")
 
 
 @pytest.mark.parametrize("command", ["STORE 1 +FLAGS (\\Flagged)", "MOVE 1 Archive", "APPEND Archive {3+}\r\nabc"])

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 from array import array
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import compress, repeat
 from typing import Any, TypeVar, cast
@@ -20,7 +21,7 @@ from mailcore.errors import Code, MailError
 from mailcore.imap import bodies, messagelimit, render, runs
 from mailcore.imap.bodies import Piece, Wanted
 from mailcore.imap.capabilities import Enabled
-from mailcore.imap.errors import no
+from mailcore.imap.errors import Refused, no
 from mailcore.imap.registry import SELECTED, Done, command
 from mailcore.imap.render import Item, Rows
 from mailcore.imap.runs import Run
@@ -102,12 +103,26 @@ async def fetch_(session: Session, command: Command) -> Done:
 
 async def send_planned(session: Session, plan: Plan, slices: Iterable[slice]) -> int:
     """Send what is planned of the messages of the slices; returns how many of them are still there."""
-    found = 0
+    found, view = 0, session.view
     sizes = (NARROW_FIRST, NARROW_CHUNK) if plan.narrow else (FIRST, CHUNK)
     reader = _Reader(session, plan)
-    reads = (reader.read(uids, seqs) for uids, seqs in session.view.chunks(slices, *sizes))
-    async for read in _ahead(reads):
-        async for chunk in reader.completed(read):
+    reads = (reader.read(uids, seqs) for uids, seqs in view.chunks(slices, *sizes))
+    try:
+        async with aclosing(_ahead(reads)) as chunks:
+            async for read in chunks:
+                found += await _send_chunk(session, plan, reader, read)
+    except (MailError, Refused):
+        if plan.seen:  # what was marked and could not be sent is told like what others mark
+            view.own.clear()
+            view.dirty = True
+        raise
+    return found
+
+
+async def _send_chunk(session: Session, plan: Plan, reader: _Reader, read: Chunk) -> int:
+    found = 0
+    async with aclosing(reader.completed(read)) as chunks:
+        async for chunk in chunks:
             found += len(chunk.rows)
             if plan.bodies:
                 await _send_bodies(session, plan, chunk)
@@ -123,8 +138,9 @@ async def _send_run(session: Session, plan: Plan, run: Run) -> Done:
     uids, seqs = run.known()
     if uids:
         read = await reader.read(array("I", uids), seqs)
-        async for chunk in reader.completed(read):  # it is one: a run is short
-            found = list(chunk.rows["uid"] if run.uid else chunk.rows.seqs)
+        async with aclosing(reader.completed(read)) as chunks:
+            async for chunk in chunks:  # it is one: a run is short
+                found = list(chunk.rows["uid"] if run.uid else chunk.rows.seqs)
     run.begin()
     ends = run.ends(found)
     session.send(next(ends))
@@ -210,20 +226,21 @@ class _Reader:
             rows, marked = await _mark_seen(session, plan.columns, rows)
         return Chunk(Rows.of(plan.columns, rows, seqs, session.view), None, marked)
 
-    async def completed(self, chunk: Chunk) -> AsyncIterator[Chunk]:
-        """The chunk with its fixed items, in pieces when there are any."""
+    async def completed(self, chunk: Chunk) -> AsyncGenerator[Chunk, None]:
+        """The chunk with its fixed items, in pieces when there are any. To be closed."""
         if not self._plan.fixed:
             yield chunk
             return
         reads = (self._unknown(rows) for rows in chunk.rows.pieces(FIRST, CHUNK))
-        async for rows, tails, unknown in _ahead(reads):
-            if unknown:
-                # Here and not in `_unknown`, so that Postgres works meanwhile.
-                tails = self._rendered(rows["message_id"], tails, unknown)
-            if None in tails:  # gone for good since
-                there = [tail is not None for tail in tails]
-                rows, tails = rows.only(there), tuple(compress(tails, there))
-            yield Chunk(rows, cast(Sequence[bytes], tails), chunk.marked)
+        async with aclosing(_ahead(reads)) as pieces:
+            async for rows, tails, unknown in pieces:
+                if unknown:
+                    # Here and not in `_unknown`, so that Postgres works meanwhile.
+                    tails = self._rendered(rows["message_id"], tails, unknown)
+                if None in tails:  # gone for good since
+                    there = [tail is not None for tail in tails]
+                    rows, tails = rows.only(there), tuple(compress(tails, there))
+                yield Chunk(rows, cast(Sequence[bytes], tails), chunk.marked)
 
     async def _unknown(self, rows: Rows) -> tuple[Rows, Sequence[bytes | None], list[Row]]:
         """Messages, what is remembered of them, and the columns of the others."""
@@ -285,8 +302,8 @@ async def _mark_seen(session: Session, columns: tuple[str, ...], rows: list[Row]
     return marked, True
 
 
-async def _ahead(reads: Iterable[Coroutine[Any, Any, T]]) -> AsyncIterator[T]:
-    """The results of reads in order; the next one runs while the caller works on the last."""
+async def _ahead(reads: Iterable[Coroutine[Any, Any, T]]) -> AsyncGenerator[T, None]:
+    """The results of reads in order; the next one runs while the caller works on the last. To be closed."""
     pending: asyncio.Task[T] | None = None
     try:
         for read in reads:
@@ -307,8 +324,8 @@ async def _ahead(reads: Iterable[Coroutine[Any, Any, T]]) -> AsyncIterator[T]:
             yield await last
     finally:
         if pending is not None:
-            # Its connection goes back to the pool by itself; nobody wants to hear how it went.
-            pending.add_done_callback(lambda task: task.cancelled() or task.exception())
+            pending.cancel()
+            await asyncio.gather(pending, return_exceptions=True)  # nobody wants to hear how it went
 
 
 _LINE_ENDS = repeat(b")\r\n")
@@ -383,9 +400,10 @@ async def _send_large(session: Session, head: bytes, wanted: Wanted, ends: Itera
             connection.write(b"%b {%d}\r\n" % (answer.label, answer.size))
             starts = range(answer.start, answer.end, OCTETS)
             reads = (_slice(session, wanted.message_id, at, min(OCTETS, answer.end - at)) for at in starts)
-            async for octets in _ahead(reads):
-                connection.write(octets)
-                await connection.drain()
+            async with aclosing(_ahead(reads)) as slices:
+                async for octets in slices:
+                    connection.write(octets)
+                    await connection.drain()
     connection.write(next(ends))
 
 
