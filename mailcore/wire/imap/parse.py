@@ -38,6 +38,7 @@ from mailcore.wire.imap.fetch_item import parse_items
 from mailcore.wire.imap.frames import Frame, Piece
 from mailcore.wire.imap.limits import MAX_FLAGS, MAX_ID_FIELDS
 from mailcore.wire.imap.mailbox_name import SEPARATOR
+from mailcore.wire.imap.numset import NumSet
 from mailcore.wire.imap.parse_append import parse_append, parse_append_pieces, parse_replace
 from mailcore.wire.imap.parse_list import STATUS_ITEMS, parse_list, parse_lsub, status_items
 from mailcore.wire.imap.parse_search import (
@@ -169,7 +170,10 @@ def _qresync(cursor: Cursor) -> QresyncParams:
         cursor.expect(b"(", "'(' and sequence match data")
         numbers = cursor.known_set("the sequence match data")
         cursor.space("the matching UIDs")
-        match = numbers, cursor.known_set("the sequence match data")
+        uids = cursor.known_set("the sequence match data")
+        if len(NumSet.from_ranges(numbers.ranges)) != len(NumSet.from_ranges(uids.ranges)):
+            raise ImapSyntaxError("The sequence match data has more of one than of the other: they are pairs")
+        match = numbers, uids
         cursor.expect(b")", "')'")
     cursor.expect(b")", "')'")
     return QresyncParams(uidvalidity, modseq, known, match)

@@ -100,12 +100,12 @@ def test_commands_without_arguments(name: str) -> None:
             ),
         ),
         (
-            b"SELECT INBOX (QRESYNC (67890007 90060115194045000 41:211,214:541 (1:29 41:211)) CONDSTORE)",
+            b"SELECT INBOX (QRESYNC (67890007 90060115194045000 41:211,214:541 (1:171 41:211)) CONDSTORE)",
             SelectArgs(
                 "INBOX",
                 condstore=True,
                 qresync=QresyncParams(
-                    67890007, 90060115194045000, seqs((41, 211), (214, 541)), (seqs((1, 29)), seqs((41, 211)))
+                    67890007, 90060115194045000, seqs((41, 211), (214, 541)), (seqs((1, 171)), seqs((41, 211)))
                 ),
             ),
         ),
@@ -254,6 +254,8 @@ def test_names_are_utf8_once_the_client_said_so() -> None:
         b"SELECT x (QRESYNC (1 1 1:*))",
         b"SELECT x (QRESYNC (1 1 $))",
         b"SELECT x (QRESYNC (1 1 (1)))",
+        b"SELECT x (QRESYNC (1 1 (1:3 1,5)))",
+        b"SELECT x (QRESYNC (1 1 1:9 (1,3 5)))",
         b"SELECT x (QRESYNC (1 9223372036854775808))",
         b"CREATE x (USE)",
         b"CREATE x (USE (Sent))",
