@@ -96,7 +96,9 @@ class Command(BaseCommand):
 
     def show_json(self, value: Any) -> None:
         """Print a value as JSON; times in ISO 8601."""
-        self.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=_plain))
+        # Where there is no ü, \xfc would be written, which JSON does not know.
+        ascii_only = (sys.stdout.encoding or "utf-8").lower() != "utf-8"
+        self.stdout.write(json.dumps(value, indent=2, ensure_ascii=ascii_only, default=_plain))
 
     def show_rows(self, rows: Sequence[Row], empty: str) -> None:
         """Print dictionaries of the same keys as an aligned table, or `empty` when there are none."""

@@ -359,6 +359,8 @@ def test_a_real_process_leaves_with_0_or_1_and_says_why_on_standard_error(databa
     assert here("alias", "add", "bücher@example.org", "alice@example.org").returncode == 0
     poor = manage("alias", "list", DATABASE_URL=url, PYTHONIOENCODING="ascii")
     assert (poor.returncode, poor.stderr) == (0, "") and "b\\xfccher@example.org" in poor.stdout
+    poor = manage("alias", "list", "--json", DATABASE_URL=url, PYTHONIOENCODING="ascii")
+    assert json.loads(poor.stdout)[0]["address"] == "bücher@example.org"
 
 
 def test_without_a_database_the_line_says_what_to_start(tmp_path: Path) -> None:
