@@ -90,6 +90,15 @@ FIRST_UNSEEN = sql("""
 KEYWORDS = sql("""
     SELECT DISTINCT word FROM entry, unnest(keywords) AS word
     WHERE account_id = %s::bigint AND mailbox_id = %s::bigint AND keywords IS NOT NULL ORDER BY word LIMIT %s::int""")
+# The newest message says whether there are any: a mailbox where nothing has come for long is not looked through.
+ARRIVED = sql("""
+    SELECT box.id, e.first, e.count FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[]) AS box(id, lo, hi), LATERAL (
+        SELECT saved_at FROM entry WHERE account_id = %s::bigint AND mailbox_id = box.id ORDER BY uid DESC LIMIT 1
+    ) AS newest, LATERAL (
+        SELECT min(uid) AS first, count(*)::int AS count FROM entry
+        WHERE newest.saved_at >= %s::timestamptz AND account_id = %s::bigint AND mailbox_id = box.id
+            AND uid BETWEEN box.lo AND box.hi AND saved_at >= %s::timestamptz
+    ) AS e WHERE e.count > 0""")
 THREADS = sql("""
     SELECT m.thread_id, m.id FROM message m
     WHERE m.account_id = %s::bigint AND m.thread_id = ANY(%s::bigint[])
@@ -208,6 +217,15 @@ async def first_unseen(tx: Tx, account_id: int, mailbox_id: int) -> int:
     """The first UID without \\Seen, 0 if there is none."""
     row = await tx.one(FIRST_UNSEEN, (account_id, mailbox_id))
     return row[0] if row else 0
+
+
+async def arrived(
+    tx: Tx, account_id: int, since: datetime, ranges: Sequence[tuple[int, int, int]]
+) -> dict[int, tuple[int, int]]:
+    """Of ranges of UIDs (mailbox id, lo, hi): the first one that came into its mailbox since then, and how many did."""
+    ids, los, his = map(list, zip(*ranges, strict=True))
+    params = (ids, los, his, account_id, since, account_id, since)
+    return {row[0]: (row[1], row[2]) for row in await tx.fetch(ARRIVED, params)}
 
 
 async def keywords(tx: Tx, account_id: int, mailbox_id: int, limit: int = 200) -> list[str]:

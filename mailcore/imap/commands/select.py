@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import cast
 
 from mailcore import db
@@ -158,14 +158,17 @@ async def _first_recent(tx: Tx, session: Session, account_id: int, mailbox: Mail
     known = session.server.recent.known(account_id, mailbox.id)
     if known is not None or session.rev2:
         return known or mailbox.uidnext
-    return next(iter(await came_since_start(tx, session, account_id, mailbox)), mailbox.uidnext)
+    first, _ = (await came_since_start(tx, session, account_id, [mailbox])).get(mailbox.id, (mailbox.uidnext, 0))
+    return first
 
 
-async def came_since_start(tx: Tx, session: Session, account_id: int, mailbox: Mailbox) -> list[int]:
-    """The UIDs of mail that came since this process began; all of it is \\Recent until somebody selects the mailbox."""
-    lo = max(1, mailbox.uidnext - _RECENT_WINDOW)
-    rows = await fetch.rows(tx, account_id, mailbox.id, lo, mailbox.uidnext - 1, ("uid", "saved_at"))
-    return [uid for uid, saved in rows if saved is not None and saved >= session.server.started]
+async def came_since_start(
+    tx: Tx, session: Session, account_id: int, boxes: Iterable[Mailbox]
+) -> dict[int, tuple[int, int]]:
+    """By mailbox id: the first UID of the mail that came since this process began, and how much did. All of it is
+    \\Recent until somebody selects the mailbox."""
+    ranges = [(one.id, max(1, one.uidnext - _RECENT_WINDOW), one.uidnext - 1) for one in boxes if one.messages]
+    return await fetch.arrived(tx, account_id, session.server.started, ranges) if ranges else {}
 
 
 def _describe(session: Session, mailbox: Mailbox, known: Known) -> None:

@@ -54,14 +54,18 @@ async def recent(tx: db.Tx, session: Session, places: Iterable[Place], items: Se
     if "RECENT" not in items:
         return {}
     found: dict[tuple[int, int], int] = {}
+    never_selected: dict[int, list[Mailbox]] = {}
     for place in places:
         key, mailbox = (place.account_id, place.mailbox.id), place.mailbox
         known = session.server.recent.known(*key)
-        if known is not None:
+        if known is None:
+            never_selected.setdefault(place.account_id, []).append(mailbox)
+        else:
             # Exact only where messages since the last SELECT still lie at the end, which is what \\Recent is about.
             found[key] = min(mailbox.messages, max(0, mailbox.uidnext - known))
-        elif mailbox.messages:
-            found[key] = len(await came_since_start(tx, session, place.account_id, mailbox))
+    for account_id, boxes in never_selected.items():
+        for mailbox_id, (_, count) in (await came_since_start(tx, session, account_id, boxes)).items():
+            found[account_id, mailbox_id] = count
     return found
 
 
