@@ -34,8 +34,13 @@ _PICK = f"""
                 OR NOT EXISTS (SELECT FROM delivery_pause p WHERE p.name = {{lane}} AND p.until > now()))
         ORDER BY {{first}}next_attempt_at, id LIMIT {MOST} FOR UPDATE SKIP LOCKED"""
 
+_OLDEST = f"""(SELECT id, priority, next_attempt_at FROM outbound_recipient
+                WHERE destination = %(destination)s::text AND sender_domain = domain.name AND {{rank}} AND {_DUE}
+                ORDER BY {{first}}next_attempt_at, id LIMIT"""
+
 # Of a destination, the mail of some senders; that of others goes another way. From one sender's domain to the next, so
-# that whoever sends in masses is not read for the others; more than are wanted, as others may be claiming the same.
+# that whoever sends in masses is not read for the others; the oldest are of those domains whose first is the oldest.
+# More than are wanted, as others may be claiming the same.
 _OF_SENDERS = f"""id IN (
             WITH RECURSIVE domain AS (
                 (SELECT sender_domain AS name FROM outbound_recipient
@@ -46,12 +51,12 @@ _OF_SENDERS = f"""id IN (
                     ORDER BY sender_domain LIMIT 1)
                 FROM domain WHERE domain.name IS NOT NULL
             )
-            SELECT oldest.id FROM domain CROSS JOIN LATERAL (
-                SELECT id, priority, next_attempt_at FROM outbound_recipient
-                WHERE destination = %(destination)s::text AND sender_domain = domain.name AND {{rank}} AND {_DUE}
-                ORDER BY {{first}}next_attempt_at, id LIMIT {CHOICE}) AS oldest
-            WHERE (%(mine)s::text[] IS NULL OR domain.name LIKE ANY (%(mine)s::text[]))
-                AND NOT domain.name LIKE ANY (%(others)s::text[])
+            SELECT oldest.id FROM (
+                SELECT domain.name FROM domain CROSS JOIN LATERAL {_OLDEST} 1) AS oldest
+                WHERE (%(mine)s::text[] IS NULL OR domain.name LIKE ANY (%(mine)s::text[]))
+                    AND NOT domain.name LIKE ANY (%(others)s::text[])
+                ORDER BY {{first}}next_attempt_at, id LIMIT {CHOICE}) AS domain
+            CROSS JOIN LATERAL {_OLDEST} {CHOICE}) AS oldest
             ORDER BY {{first}}next_attempt_at, id LIMIT {CHOICE})"""
 
 # Which rows, and whose pause counts.

@@ -116,6 +116,28 @@ async def test_a_claim_reads_what_it_claims_however_much_waits(
             assert await read_by(tx) - before < 1000, plan
 
 
+async def test_a_claim_of_some_senders_reads_the_first_of_each_and_all_of_few(here: World) -> None:
+    async with db.transaction() as tx:
+        await tx.execute(
+            "INSERT INTO outbound (trace_id, sender, blob, size) SELECT 't' || n, 'ann@s' || n %% 400 || '.test', 'x',"
+            " 1000 FROM generate_series(1, 8000) AS n"
+        )
+        await tx.execute(
+            "INSERT INTO outbound_recipient (outbound_id, address, destination, sender_domain, next_attempt_at) SELECT"
+            " id, 'Bob' || id || '@far.example', 'far.example', split_part(sender, '@', 2), now() - interval '1 hour'"
+            " + make_interval(secs => id / 1000.0) FROM outbound ORDER BY id"
+        )
+        await tx.execute("ANALYZE outbound_recipient")
+        before = await read_by(tx)
+        claims = await queue.claim(tx, destination="far.example", share=Share("far.example", None, ["s1.test"]))
+        assert await read_by(tx) - before < 4000
+    async with db.read() as reader:
+        oldest = await reader.fetch(
+            "SELECT id FROM outbound_recipient WHERE sender_domain <> 's1.test' ORDER BY next_attempt_at, id LIMIT 16"
+        )
+    assert sorted(claim.recipient_id for claim in claims) == [row[0] for row in oldest]
+
+
 @pytest.mark.parametrize(
     "where", [{}, {"destination": "far.example"}, {"destination": "far.example", "share": EVERYBODY}]
 )
