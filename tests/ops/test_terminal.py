@@ -71,4 +71,4 @@ def test_a_first_start_that_is_stopped_says_the_password_that_nobody_would_be_to
         assert made.stop(signal.SIGINT) == 0
         told = re.search(r"the first account is (\S+), its password (\S+)|with the password\s+(\S+)", made.output())
         assert told, made.output()
-        assert gone(made, 5) == {}
+        assert gone(made, 60) == {}
