@@ -14,14 +14,12 @@ import select
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Protocol, TypeVar, cast
-from weakref import WeakKeyDictionary
 
 import psycopg
 from django.conf import settings
 from django.db import connection as django_connection
 from django.db import transaction as django_atomic
 from psycopg import pq
-from psycopg.adapt import Transformer
 from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
@@ -36,8 +34,6 @@ Row = tuple[Any, ...]
 # Seconds: until Postgres must have answered when a process starts, and until a caller is told to come back later.
 WAIT_FOR_DATABASE = 15.0
 WAIT_FOR_CONNECTION = 5.0
-# … and until it must have ended a statement that nobody waits for.
-CANCEL_SECONDS = 5.0
 
 # Octets that the event loop copies itself; more takes it milliseconds.
 INLINE_OCTETS = 1 << 20
@@ -85,15 +81,6 @@ class Tx(Protocol):
         """Remember a change; it is published when, and only when, the transaction has committed."""
 
 
-# What `AsyncTx.call` has prepared on each connection.
-_named: WeakKeyDictionary[psycopg.AsyncConnection[Row], set[bytes]] = WeakKeyDictionary()
-
-
-def _forget(connection: psycopg.AsyncConnection[Row], query: str) -> None:
-    """Only this statement is known to be gone: others may have been prepared since, and twice is an error."""
-    _named[connection].discard(libpq.prepared(query)[0])
-
-
 class AsyncTx:
     """A transaction (or an autocommit reader) on the async pool; BEGIN travels with the first statement."""
 
@@ -136,19 +123,7 @@ class AsyncTx:
             return await self._call_large(query, values)
         if self._begin or self._connection.pgconn.transaction_status != TransactionStatus.IDLE:
             return await self.fetch(query, values)
-        try:
-            return await self._call(query, values)
-        except psycopg.errors.InvalidSqlStatementName:
-            # psycopg deallocates all statements of a connection when it finds that necessary: this one, too.
-            _forget(self._connection, query)
-            return await self._call(query, values)
-
-    async def _call(self, query: str, values: Sequence[arrays.Array]) -> list[Row]:
-        await self._send(query, values)
-        (result,) = await self._results()
-        loader = Transformer(self._connection)
-        loader.set_pgresult(result)
-        return loader.load_rows(0, result.ntuples, tuple)
+        return await libpq.call(self._connection, query, [value.data for value in values])
 
     async def _call_large(self, query: str, values: Sequence[arrays.Array]) -> list[Row]:
         """libpq copies what is to be sent, 50 MB in 30 ms and more: a thread gives it to libpq."""
@@ -156,10 +131,7 @@ class AsyncTx:
         connection, (_, numbered) = self._connection, libpq.prepared(query)
         data, formats = [value.data for value in values], [pq.Format.BINARY] * len(values)
         await self.aside(lambda: connection.pgconn.send_query_params(numbered, data, None, formats, pq.Format.BINARY))
-        (result,) = await self._results()
-        loader = Transformer(connection)
-        loader.set_pgresult(result)
-        return loader.load_rows(0, result.ntuples, tuple)
+        return await libpq.rows(connection)
 
     async def aside(self, work: Callable[[], T]) -> T:
         going = asyncio.ensure_future(asyncio.to_thread(work))
@@ -172,55 +144,12 @@ class AsyncTx:
                     await asyncio.wait((going,))
             raise
 
-    async def _send(self, query: str, values: Sequence[arrays.Array]) -> None:
-        # Past the cursor: nothing is to be adapted, and what a cursor does for one statement costs 0.1 ms.
-        connection, pgconn = self._connection, self._connection.pgconn
-        name, numbered = libpq.prepared(query)
-        known = _named.setdefault(connection, set())
-        if name not in known:
-            known.add(name)  # before it is: if nothing comes of it, the caller finds no statement and asks again
-            pgconn.send_prepare(name, numbered)
-            await self._results()
-        pgconn.send_query_prepared(
-            name, [value.data for value in values], [pq.Format.BINARY] * len(values), pq.Format.BINARY
-        )
-
-    async def _results(self, take: Callable[[bytes | None], object] | None = None) -> list[pq.abc.PGresult]:
-        """What Postgres answers. Who is cancelled leaves no statement at work, as with psycopg's own cursors."""
-        pgconn = self._connection.pgconn
-        try:
-            return await libpq.results(pgconn, take)
-        except asyncio.CancelledError:
-            if pgconn.transaction_status == TransactionStatus.ACTIVE:  # or all of the answer is here already
-                # Rows on their way are read past, so that the connection is good again; if not, the pool closes it.
-                with suppress(psycopg.Error, TimeoutError):
-                    await self._connection.cancel_safe(timeout=CANCEL_SECONDS)
-                    async with asyncio.timeout(CANCEL_SECONDS):
-                        await libpq.results(pgconn, take and (lambda _: None))
-            raise
-
     async def stream(self, query: str, values: Sequence[arrays.Array], take: Callable[[bytes | None], object]) -> None:
         """`call` outside of transactions, for one column of large values: each goes to `take` as soon as it is here.
 
         `take` must be quick. Two thirds of the CPU time of fetching a whole result first: no memory is touched twice.
         """
-        try:
-            await self._stream(query, values, take)
-        except psycopg.errors.InvalidSqlStatementName:  # as in `call`; nothing has come yet
-            _forget(self._connection, query)
-            await self._stream(query, values, take)
-
-    async def _stream(self, query: str, values: Sequence[arrays.Array], take: Callable[[bytes | None], object]) -> None:
-        pgconn = self._connection.pgconn
-        await self._send(query, values)
-        pgconn.set_single_row_mode()
-        try:
-            await self._results(take)
-        finally:
-            if pgconn.transaction_status == TransactionStatus.IDLE:
-                # libpq keeps the mode for the first statement of a pipeline; only one outside of pipelines ends it.
-                pgconn.send_query(b"SELECT")
-                await libpq.results(pgconn)
+        await libpq.stream(self._connection, query, [value.data for value in values], take)
 
     async def batch(self, *statements: tuple[str, Params]) -> list[list[Row]]:
         cursors = []

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 from psycopg.pq import TransactionStatus
 
-from mailcore import db
+from mailcore import db, libpq
 from mailcore.arrays import Byteas, Int8s
 
 NUMBERS = "SELECT generate_series(1, n) FROM unnest(%b::bigint[]) AS x(n)"
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture
 async def pool(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     # Whoever waited for an answer that does not come would do so for longer than the tests have patience.
-    monkeypatch.setattr(db, "CANCEL_SECONDS", 3600.0)
+    monkeypatch.setattr(libpq, "CANCEL_SECONDS", 3600.0)
     await db.open_pool(1)
     yield
     await db.close_pool()
