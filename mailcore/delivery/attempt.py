@@ -74,7 +74,7 @@ class _Job:
     waiting: dict[int, session.Recipient]
     plan: Plan
     started: float
-    asked: set[str] = field(default_factory=set)  # addresses of hosts
+    asked: set[str] = field(default_factory=set)  # places of hosts
     tries: dict[int, list[Try]] = field(default_factory=dict)
     settled: list[Settled] = field(default_factory=list)
     counts: list[Count] = field(default_factory=list)  # sessions, for TLS reports
@@ -333,10 +333,11 @@ class Courier:
         """The next host that answers; None when there is none left. Raises Undeliverable when no other may be asked."""
         memory = self._context.memory
         async for host in hosts:
-            if host.address in job.asked:
+            place = host.place(self._context.conf.smtp_out_port)
+            if place in job.asked:
                 continue
-            job.asked.add(host.address)
-            down = None if force else memory.down(host.address)
+            job.asked.add(place)
+            down = None if force else memory.down(place)
             if down is not None:
                 text = f"{down.reason}; tried a moment ago"
                 job.note(host, Outcome(Verdict.NEXT_HOST, Stage.CONNECT, "4.4.1", text))
@@ -350,9 +351,9 @@ class Courier:
                     raise
                 if result.stage is not Stage.TLS:  # what one domain demands of a host says nothing to another
                     job.knocked = True
-                    memory.failed(host.address, result.text)
+                    memory.failed(place, result.text)
                 continue
-            memory.worked(host.address)
+            memory.worked(place)
             return opened
         return None
 

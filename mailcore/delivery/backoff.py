@@ -45,7 +45,8 @@ class Down:
 class HostMemory:
     """Hosts that failed to connect lately, so that a thousand messages do not each wait for the same dead one.
 
-    What it learns is news for the other workers; what it hears from them counts as if it had failed here.
+    What it learns is news for the other workers; what it hears from them counts as if it had failed here. Two servers
+    may share an address, behind two ports: a host is known by its place (`route.Host.place`).
     """
 
     FIRST, LAST = 30.0, 10 * MINUTE
@@ -56,30 +57,30 @@ class HostMemory:
         self._failed: dict[str, str] = {}
         self._back: set[str] = set()
 
-    def down(self, address: str) -> Down | None:
-        """Why `address` should not be tried now; None = try it."""
-        entry = self._down.get(address)
+    def down(self, place: str) -> Down | None:
+        """Why `place` should not be tried now; None = try it."""
+        entry = self._down.get(place)
         return entry if entry is not None and entry.until > time.monotonic() else None
 
-    def failed(self, address: str, reason: str) -> None:
+    def failed(self, place: str, reason: str) -> None:
         """Connecting failed; the pause doubles with each failure in a row."""
-        known = self._down.pop(address, None)
+        known = self._down.pop(place, None)
         failures = known.failures + 1 if known else 1
         pause = min(self.FIRST * 2 ** (failures - 1), self.LAST)
-        self._keep(address, Down(time.monotonic() + pause, failures, reason))
-        self._failed[address] = reason
-        self._back.discard(address)
+        self._keep(place, Down(time.monotonic() + pause, failures, reason))
+        self._failed[place] = reason
+        self._back.discard(place)
 
-    def worked(self, address: str) -> None:
+    def worked(self, place: str) -> None:
         """Connecting worked."""
-        if self._down and self._down.pop(address, None) is not None:
-            self._failed.pop(address, None)
-            self._back.add(address)
+        if self._down and self._down.pop(place, None) is not None:
+            self._failed.pop(place, None)
+            self._back.add(place)
 
-    def heard(self, address: str, left: float, failures: int, reason: str) -> None:
+    def heard(self, place: str, left: float, failures: int, reason: str) -> None:
         """Another worker could not connect; `left` seconds of its pause remain."""
-        if left > 0 and address not in self._back and self.down(address) is None:
-            self._keep(address, Down(time.monotonic() + left, failures, reason))
+        if left > 0 and place not in self._back and self.down(place) is None:
+            self._keep(place, Down(time.monotonic() + left, failures, reason))
 
     def news(self) -> tuple[dict[str, str], set[str]]:
         """Who failed, and why, and who came back, since the last time that somebody asked."""
@@ -87,7 +88,7 @@ class HostMemory:
         back, self._back = self._back, set()
         return failed, back
 
-    def _keep(self, address: str, entry: Down) -> None:
-        self._down[address] = entry
+    def _keep(self, place: str, entry: Down) -> None:
+        self._down[place] = entry
         if len(self._down) > self.SIZE:
             self._down.popitem(last=False)

@@ -106,7 +106,7 @@ class Knowledge:
 
     async def _tell_hosts(self, tx: db.Tx) -> None:
         down, up = self._memory.news()
-        for address, reason in sorted(down.items()):
-            await destinations.pause(tx, destinations.HOST + address, reason, HostMemory.FIRST, HostMemory.LAST)
+        for place, reason in sorted(down.items()):
+            await destinations.pause(tx, destinations.HOST + place, reason, HostMemory.FIRST, HostMemory.LAST)
         if up:
-            await destinations.resume(tx, [destinations.HOST + address for address in up])
+            await destinations.resume(tx, [destinations.HOST + place for place in up])

@@ -44,6 +44,12 @@ class Host:
     def implicit_tls(self) -> bool:
         return self.login is not None and self.port == IMPLICIT_TLS_PORT
 
+    def place(self, usual_port: int) -> str:
+        """Where the server is: its address, with the port if that is not `usual_port`."""
+        if self.port == usual_port:
+            return self.address
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+
     def __str__(self) -> str:
         return self.name if self.name == self.address else f"{self.name} [{self.address}]"
 

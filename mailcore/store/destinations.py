@@ -1,8 +1,9 @@
 """Destinations that are left alone: frozen by an administrator, or paused because nobody answered there.
 
 Both stand in Postgres, so that all workers know: a claim looks here (`mailcore.store.queue`). A pause has the name of a
-destination (`DESTINATION by rule N` of a share of its mail), or of one host (`host:ADDRESS`), which others may share.
-Frozen mail waits until it is thawed; paused mail is tried by one connection when the pause is over.
+destination (`DESTINATION by rule N` of a share of its mail), or of one host (`host:PLACE`: an address, with
+the port if it is not the usual one), which others may share. Frozen mail waits until it is thawed; paused mail is tried
+by one connection when the pause is over.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Pause:
 
     @property
     def host(self) -> str:
-        """The address, if it is a host's."""
+        """The place, if it is a host's."""
         return self.name.removeprefix(HOST) if self.name.startswith(HOST) else ""
 
 

@@ -13,9 +13,11 @@ from mailcore import db
 from mailcore.conf import Smarthost
 from mailcore.delivery.engine import Limits
 from mailcore.delivery.pacing import START, Pace, Places, Window, Windows
-from mailcore.store import destinations
+from mailcore.store import destinations, routes
+from mailcore.store.routes import Rule
 from tests.delivery.sink import HANG
 from tests.delivery.world import BOB, QUICK, World
+from tests.ports import free_ports
 from tests.waiting import eventually
 
 
@@ -179,6 +181,29 @@ async def test_who_answers_again_is_no_longer_paused(here: World) -> None:
     await here.engine.refresh()
     async with db.read() as tx:
         assert {pause.name for pause in await destinations.pauses(tx)} <= {"host:127.0.0.1"}
+
+
+@pytest.mark.parametrize("usual", ["dead", "alive", "neither"])
+async def test_a_dead_port_says_nothing_of_another_one_of_that_host(here: World, usual: str) -> None:
+    alive = await here.sink("127.0.0.1")
+    dead, neither = free_ports(2)
+    here.conf = replace(here.conf, smtp_out_port={"dead": dead, "alive": alive.port, "neither": neither}[usual])
+    async with db.transaction() as tx:
+        await routes.put(tx, Rule("*", "dead.example", "relay", "127.0.0.1", dead))
+        await routes.put(tx, Rule("*", "elsewhere.example", "relay", "127.0.0.1", alive.port))
+    await here.submit("x@dead.example")
+    await here.deliver()
+    await here.submit("y@elsewhere.example")
+    await here.deliver()
+    engine = await here.start()  # which knows what the first one found out
+    await engine.refresh()
+    await here.submit("z@elsewhere.example")
+    await here.deliver()
+    states = {"x@dead.example": "queued", "y@elsewhere.example": "delivered", "z@elsewhere.example": "delivered"}
+    assert await here.states() == states
+    async with db.read() as tx:
+        names = {pause.name for pause in await destinations.pauses(tx)}
+    assert names == {"dead.example", "host:127.0.0.1" if usual == "dead" else f"host:127.0.0.1:{dead}"}
 
 
 async def test_senders_of_mail_behind_a_pause_hear_of_the_delay_and_get_it_back_in_the_end(here: World) -> None:
