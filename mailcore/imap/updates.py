@@ -107,7 +107,11 @@ async def removed(session: Session, modseq: int) -> bytes | None:
     if not modseq:
         return None
     view.dirty = True
-    await refresh(session, expunge=True)
+    try:
+        await refresh(session, expunge=True)
+    except Gone:
+        view.dirty = True  # to be found again by `after`: what was done has to be answered
+        return None
     return response.code("HIGHESTMODSEQ", b"%d" % modseq) if view.told >= modseq else None
 
 
