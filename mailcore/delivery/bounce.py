@@ -53,13 +53,14 @@ _UTF8_XTEXT = re.compile(r"\\x\{([0-9A-F]{2,6})\}")
 @dataclass(frozen=True, slots=True)
 class Notice:
     """Something to tell about one recipient; `remote` is the server that spoke last. `unless_never`: also whom NOTIFY
-    asks to be told of other things only (RFC 2852 §4.1.4)."""
+    asks to be told of other things only (RFC 2852 §4.1.4); `at`: when it happened, once it is written down."""
 
     claim: Claimed
     action: Action
     outcome: Outcome
     remote: str | None = None
     unless_never: bool = False
+    at: datetime | None = None
 
 
 def is_wanted(claim: Claimed, action: Action, *, unless_never: bool = False) -> bool:
@@ -96,8 +97,9 @@ async def tell_noted(tx: Tx, conf: Conf, outbound_ids: Sequence[int]) -> int:
             cast(Action, noted.action),
             Outcome(Verdict.LATER, Stage.ROUTE, noted.status, noted.text, remote=noted.is_remote),
             noted.host,
+            at=at,
         )
-        for claim, noted in await notices.take(tx, outbound_ids)
+        for claim, noted, at in await notices.take(tx, outbound_ids)
     ]
     await _tell(tx, conf, found)
     return len(found)
@@ -245,7 +247,7 @@ def _fate(notice: Notice, now: datetime) -> Fate:
         diagnostic=result.text if result.remote else None,
         remote=notice.remote,
         orcpt=_unxtext(claim.orcpt) if claim.orcpt else None,
-        at=now,
+        at=notice.at,
         retry_until=until,
     )
     return _discreet(fate, claim.trace_id) if claim.written_to else fate

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from datetime import datetime
 
 from mailcore.db import Tx, sql
 from mailcore.store.queue import MAX_REPLY, Claimed, claimed
@@ -56,7 +57,7 @@ READY = sql("""
     ORDER BY min(n.created_at) LIMIT %(limit)s::int""")
 
 # Somebody else may be at it: a message that he has locked is left to him, so that it goes into one report. Of one that
-# was taken out of the queue nobody is told.
+# was taken out of the queue nobody is told. What is final knows its time even if the notice was put off.
 TAKE = sql(f"""
     WITH mine AS (
         SELECT id FROM outbound WHERE id = ANY(%(messages)s::bigint[]) ORDER BY id FOR UPDATE SKIP LOCKED
@@ -66,7 +67,8 @@ TAKE = sql(f"""
             OR NOT EXISTS (SELECT FROM outbound WHERE outbound.id = outbound_notice.outbound_id))
         RETURNING *
     )
-    SELECT {COLUMNS}, {", ".join(f"taken.{each.name}" for each in fields(Noted))}
+    SELECT {COLUMNS}, {", ".join(f"taken.{each.name}" for each in fields(Noted))},
+        least(taken.created_at, r.finished_at)
     FROM taken JOIN outbound_recipient r ON r.id = taken.recipient_id JOIN outbound o ON o.id = r.outbound_id
     ORDER BY taken.id""")
 
@@ -90,11 +92,13 @@ async def ready(tx: Tx, after: float, limit: int = 50) -> list[int]:
     return [int(row[0]) for row in await tx.fetch(READY, names)]
 
 
-async def take(tx: Tx, outbound_ids: Sequence[int]) -> list[tuple[Claimed, Noted]]:
-    """What is to be told of these messages, which is told in this transaction; the address is that of then."""
+async def take(tx: Tx, outbound_ids: Sequence[int]) -> list[tuple[Claimed, Noted, datetime]]:
+    """What is to be told of these messages, which is told in this transaction, and when it happened; the address is
+    that of then."""
     width = len(fields(Claimed))
     return [
-        (claimed(row[:width]), Noted(*row[width:])) for row in await tx.fetch(TAKE, {"messages": list(outbound_ids)})
+        (claimed(row[:width]), Noted(*row[width:-1]), row[-1])
+        for row in await tx.fetch(TAKE, {"messages": list(outbound_ids)})
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from email.utils import format_datetime
 
 import pytest
 
@@ -83,7 +84,7 @@ async def test_who_tells_of_a_message_has_it_to_himself(far: World) -> None:
         await settle(tx, [Settled(first, REFUSED, "mx")])
 
     async def take(tx: Tx) -> list[str]:
-        return [noted.address for _, noted in await notices.take(tx, [first.outbound_id])]
+        return [noted.address for _, noted, _ in await notices.take(tx, [first.outbound_id])]
 
     async with db.transaction() as teller:
         assert await take(teller) == [first.address]
@@ -129,6 +130,23 @@ async def test_a_report_that_cannot_be_made_keeps_no_other_from_its_reader(
         await tx.execute("UPDATE outbound_notice SET created_at = now() - interval '1 minute'")
     await far.deliver()
     assert len(await far.inbox()) == 2
+
+
+@pytest.mark.parametrize("put_off", [False, True])
+async def test_a_report_that_is_late_has_the_time_of_the_attempt(far: World, put_off: bool) -> None:
+    await far.submit()
+    async with db.transaction() as tx:
+        claims = await queue.claim(tx)
+        await settle(tx, [Settled(claim, REFUSED, "mx") for claim in claims])
+    async with db.transaction() as tx:
+        if put_off:
+            await notices.put_off(tx, [claims[0].outbound_id])
+        await tx.execute("UPDATE outbound_notice SET created_at = created_at - interval '1 hour'")
+        await tx.execute("UPDATE outbound_recipient SET finished_at = finished_at - interval '1 hour'")
+        ((finished,),) = await tx.fetch("SELECT finished_at FROM outbound_recipient")
+    await far.deliver()
+    (notice,) = await far.inbox()
+    assert f"\r\nLast-Attempt-Date: {format_datetime(finished)}\r\n".encode() in notice
 
 
 async def test_of_a_long_message_only_the_header_is_read_for_a_notice(far: World) -> None:
