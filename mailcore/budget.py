@@ -26,11 +26,12 @@ class Budget:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._line.append((octets, turn))
         try:
-            await asyncio.wait_for(turn, self._patience)
+            async with asyncio.timeout(self._patience):
+                await turn
         except BaseException as error:
             if turn.done() and not turn.cancelled():
                 self.release(octets)
-            else:
+            elif (octets, turn) in self._line:  # or it has been passed over
                 self._line.remove((octets, turn))
                 self._serve()
             if isinstance(error, TimeoutError):
