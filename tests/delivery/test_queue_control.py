@@ -117,6 +117,15 @@ def test_redirect_sends_elsewhere_and_remembers_for_whom_it_was(account: int, ru
     assert f"redirected {BOB} to b+1=x@other.example" in command("trace", name)
 
 
+def test_redirect_refuses_an_address_that_nobody_has_here(account: int, rung: list[list[int]]) -> None:
+    submit(account, BOB)
+    with pytest.raises(CommandError, match=r"nobody@example\.test does not exist here"):
+        command("queue", "redirect", BOB, "--to", "Nobody@Example.test", "--yes")
+    assert states() == {BOB: "queued"} and rung == []
+    command("queue", "redirect", BOB, "--to", "ann+tag@example.test", "--yes")
+    assert states() == {"ann+tag@example.test": "queued"}
+
+
 def test_redirected_twice_it_is_still_for_the_first(account: int) -> None:
     submit(account, BOB)
     command("queue", "redirect", BOB, "--to", CAROL, "--yes")

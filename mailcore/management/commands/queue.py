@@ -14,6 +14,7 @@ from django.core.management.base import CommandError, CommandParser
 from accounts import people
 from accounts.addresses import domain_name, parse_address
 from accounts.errors import AddressError
+from accounts.leads import existing_targets
 from mailcore import db
 from mailcore.conf import conf
 from mailcore.delivery import doorbell
@@ -201,9 +202,12 @@ class Command(base.Command):
     def redirect(self, options: dict[str, Any]) -> None:
         rung: set[int] = set()
         try:
-            to = str(parse_address(options["to"]))
+            parsed = parse_address(options["to"])
         except AddressError as error:
             raise CommandError(f"--to {options['to']}: {error.text}") from None
+        to = str(parsed)
+        if not parsed.is_literal:
+            existing_targets([to])
 
         def work(tx: db.DjangoTx, rows: Sequence[Row]) -> Done:
             rung.update(row.queue_id for row in rows)
