@@ -40,10 +40,10 @@ _WANTED: dict[Action, str] = {
     **{"failed": "FAILURE", "delayed": "DELAY"},
     **{"delivered": "SUCCESS", "relayed": "SUCCESS", "expanded": "SUCCESS"},
 }
-# Said of an address that led on, in place of what was said where it led to.
+# Said of an address that led on, or whose mail was sent elsewhere by hand, in place of what was said there.
 _BEHIND: dict[Action, str] = {
-    "failed": "this address leads on to another one, and that could not be delivered to",
-    "delayed": "this address leads on to another one, and that could not be delivered to yet",
+    "failed": "It was sent on to another address, and could not be delivered there.",
+    "delayed": "It was sent on to another address, and could not be delivered there yet.",
 }
 _LED_ON = re.compile(rb"\A(?:Delivered-To: [^\r\n]*\r\n)+")
 _XTEXT = re.compile(r"\+([0-9A-F]{2})")
@@ -257,7 +257,7 @@ def _discreet(fate: Fate, trace_id: str) -> Fate:
     """Without what says where the address led: hosts, words, and that "there is no such address", which is another."""
     reason = fate.reason
     if fate.action in _BEHIND:
-        reason = f"{_BEHIND[fate.action]}; whoever looks after it finds more about it under {trace_id}"
+        reason = f"{_BEHIND[fate.action]} The administrator of this mail system finds the reason under {trace_id}."
     status = f"{fate.status[0]}.1.0" if fate.status[1:4] == ".1." else fate.status
     return replace(fate, status=status, reason=reason, diagnostic=None, remote=None)
 
