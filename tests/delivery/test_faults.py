@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import replace
+from datetime import datetime, timedelta
 
 import psycopg
 import pytest
@@ -159,18 +160,32 @@ async def test_a_result_that_comes_too_late_changes_nothing(far: World) -> None:
 
 
 async def test_a_slow_server_does_not_cost_the_lease(far: World) -> None:
-    far.limits = Limits(linger=0.05, lease=3.0, heartbeat=0.2)
+    far.limits = Limits(linger=0.05, lease=120.0, heartbeat=0.2)
     sink = await far.sink()
     sink.refuse(("DATA", "", HANG))
-    far.timeouts = replace(QUICK, data=4.0)  # longer than the lease
+    far.timeouts = replace(QUICK, data=600.0, total=600.0)  # longer than the lease
     await far.submit()
     engine = await far.start()
     other = Engine(far.conf, far.limits, far.timeouts)
+
+    async def lease() -> datetime | None:
+        found: datetime | None = (await far.rows())[BOB]["lease"]
+        return found
+
     try:
         await engine.sweep()
-        while engine.at_work:
+        await eventually(lease)
+        first = await lease()
+        assert first is not None
+        for beats in (1, 2):
+
+            async def is_prolonged(seconds: float = beats * 0.2) -> bool:
+                return (await lease() or first) >= first + timedelta(seconds=seconds)
+
+            await eventually(is_prolonged)
             assert await other.sweep() == 0, "somebody is at it"
-            await asyncio.sleep(0.2)
+        assert engine.at_work
+        await sink.stop()
         await engine.idle()
         row = (await far.rows())[BOB]
         assert (row["attempts"], row["state"]) == (1, "queued")
