@@ -264,6 +264,7 @@ class Engine:
             self._lanes.pop(name, None)
 
     async def _work(self, name: str, lane: _Lane) -> None:
+        courier: Courier | None = None
         try:
             await self._knowledge.ready()
             window = await self._window(lane.way)
@@ -272,10 +273,11 @@ class Engine:
                 pace = self._pace(name, window)
                 async with self._places.place(pace):
                     await self._carry(_Turn(name, lane, window, courier), pace)
-            await courier.recorded()
         except MailError as error:
             log.warning("deliveries to %s wait for the database: %s", name, error.private or error.text)
             lane.rung.clear()
+        if courier is not None:
+            await courier.recorded()
 
     async def _window(self, way: Way) -> Window:
         """The next hop of a destination, as far as its connections are concerned; a rule that limits them has one of
