@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from mailcore import db
+from mailcore import libpq
 from mailcore.auth import senders, standing
 from mailcore.conf import conf
 from mailcore.inbound import recipients, sending
@@ -26,18 +26,18 @@ BACKGROUND = {standing.NO_LONGER}
 def said(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The statements that this process sends, by psycopg's cursors and past them."""
     found: list[str] = []
-    execute, send = psycopg.AsyncCursor.execute, db.AsyncTx._send
+    execute, call = psycopg.AsyncCursor.execute, libpq.call
 
     async def executed(self: Any, query: Any, *more: Any, **named: Any) -> Any:
         found.append(str(query))
         return await execute(self, query, *more, **named)
 
-    async def sent(self: Any, query: str, values: Any) -> None:
+    async def called(connection: Any, query: str, values: Any) -> Any:
         found.append(query)
-        await send(self, query, values)
+        return await call(connection, query, values)
 
     monkeypatch.setattr(psycopg.AsyncCursor, "execute", executed)
-    monkeypatch.setattr(db.AsyncTx, "_send", sent)
+    monkeypatch.setattr(libpq, "call", called)
     # What is known for a second is known until the end, however slow the machine is.
     monkeypatch.setattr(senders, "KEEP", 600.0)
     monkeypatch.setattr(recipients, "KEEP", 600.0)
