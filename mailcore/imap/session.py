@@ -188,9 +188,9 @@ class Session:
                 gone = await self._tell_news(spec)
             self._answer(refused.status, refused.text, refused.code)
             self._count_error(refused.status)
-        except Gone as gone:
-            if gone.answer is not None:
-                refused = self._refuse(name, gone.answer)
+        except Gone as event:
+            if event.answer is not None:
+                refused = self._refuse(name, event.answer)
                 self._answer(refused.status, refused.text, refused.code)
             raise
         except ConnectionError:
@@ -207,8 +207,8 @@ class Session:
         """What is new, before the tagged answer. That the mailbox is gone waits: what was done has to be answered."""
         try:
             await updates.after(self, spec)
-        except Gone as gone:
-            return gone
+        except Gone as event:
+            return event
         return None
 
     def _answer(self, status: str, text: str, code: bytes | str | None) -> None:

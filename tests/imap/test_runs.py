@@ -6,6 +6,7 @@ import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -179,7 +180,7 @@ def test_a_run_that_the_database_breaks_off_answers_every_command(
         imap.deliver(alice.account_id, b"Subject: s\r\n\r\n%d\r\n" % n)
     stream = fetch.stream
 
-    async def broken(tx, account_id, pieces, take):  # type: ignore[no-untyped-def]
+    async def broken(tx: Any, account_id: int, pieces: Any, take: Any) -> None:
         if len(pieces) > 2:
             await stream(tx, account_id, pieces[:2], take)
             raise OSError("gone in the middle")
